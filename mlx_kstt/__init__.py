@@ -1,0 +1,44 @@
+"""Kyutai Speech-To-Text on Apple's MLX: words with times from files, arrays and live sound."""
+
+from .machine import check_machine
+from .openblas import load_openblas
+
+check_machine()
+load_openblas()  # before mlx.core is imported
+
+from .errors import (  # noqa: E402
+    AudioError,
+    CheckpointError,
+    HubError,
+    KsttError,
+    OptionError,
+    StreamClosedError,
+    UnsupportedMachineError,
+)
+from .events import EndOfTurn, Event, Gap, Partial, Pause, Word  # noqa: E402
+from .outputs import Transcript  # noqa: E402
+from .stream import Stream, StreamState  # noqa: E402
+from .transcriber import DEFAULT_MODEL, Transcriber, load  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "DEFAULT_MODEL",
+    "AudioError",
+    "CheckpointError",
+    "EndOfTurn",
+    "Event",
+    "Gap",
+    "HubError",
+    "KsttError",
+    "OptionError",
+    "Partial",
+    "Pause",
+    "Stream",
+    "StreamClosedError",
+    "StreamState",
+    "Transcriber",
+    "Transcript",
+    "UnsupportedMachineError",
+    "Word",
+    "load",
+]

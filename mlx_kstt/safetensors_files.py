@@ -1,0 +1,43 @@
+"""Headers of safetensors files: names and shapes, checked against the file's length, with no tensor read.
+
+In: paths. Out: shapes by tensor name. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from .errors import CheckpointError
+
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def read_shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors in the files.
+
+    Raises:
+        CheckpointError: a file is truncated, a pickle or something else, or a tensor stands in two files.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        own = _read_file(path)
+        if twice := sorted(own.keys() & shapes.keys()):
+            raise CheckpointError(f"{path} repeats tensors of another file of the checkpoint: {', '.join(twice)}")
+        shapes |= own
+    return shapes
+
+
+def _read_file(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with path.open("rb") as file:
+            if file.read(4).startswith(_PICKLE_STARTS):
+                raise CheckpointError(f"{path} is a pickle, which can run code when opened: get it as safetensors")
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}): fetch it again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

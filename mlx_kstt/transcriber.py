@@ -1,0 +1,262 @@
+"""Loading a model, and everything that can be done with it: the package's front door for scripts.
+
+In: checkpoints, files, arrays and blocks of sound. Out: transcripts, events, codes, ids and logits as NumPy. Holds no
+state of its own: each call opens a stream.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import mlx.core as mx
+import numpy as np
+
+from .audio import Audio, open_audio, resample_blocks
+from .checkpoints import find_checkpoint, load_model, read_checkpoint
+from .config import SAMPLE_RATE, SttConfig
+from .engine import Engine
+from .errors import OptionError
+from .events import Event, Partial, Word
+from .mlx_thread import on_mlx_thread
+from .outputs import Transcript
+from .stream import Stream, StreamOptions, checked_sound
+from .tokenizer import Tokenizer, open_tokenizer
+
+DEFAULT_MODEL = "kyutai/stt-1b-en_fr-candle"
+"""Has pause heads, and runs in real time from an M1 on."""
+
+_DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    dtype: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    delay: float | None = None,
+    prefix: float | None = None,
+) -> Transcriber:
+    """Load a Kyutai speech-to-text checkpoint of any published layout.
+
+    Args:
+        model: an existing folder, a hub repo such as "kyutai/stt-2.6b-en-trfs", or "tiny", the bundled demonstration
+        model. dtype: of the decoder: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU and float32 on
+        the CPU. revision: branch, tag or commit of the hub repo. offline: never use the network. A model in the cache
+        is loaded without it in any case. delay: seconds by which the text runs behind the audio, where the checkpoint
+        does not say. prefix: seconds of silence that the model expects before the audio, where the checkpoint does
+        not say.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, of an unknown layout, or unsafe to open.
+        HubError: the hub cannot be reached or does not have it.
+        OptionError: an option has a value that it cannot have.
+    """
+    if dtype is not None and dtype not in _DTYPES:
+        raise OptionError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+    for name, seconds in (("delay", delay), ("prefix", prefix)):
+        if seconds is not None and not 0 <= seconds <= 60:
+            raise OptionError(f"{name} is {seconds}; it must be between 0 and 60 seconds")
+    folder = find_checkpoint(model, revision=revision, offline=offline, announce=_announce)
+    return _load_folder(folder, dtype, delay, prefix)
+
+
+@on_mlx_thread
+def _load_folder(folder: Path, dtype: str | None, delay: float | None, prefix: float | None) -> Transcriber:
+    checkpoint = read_checkpoint(folder, delay=delay, prefix=prefix)
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    model = load_model(checkpoint, _DTYPES[dtype or ("float32" if on_cpu else "bfloat16")])
+    return Transcriber(Engine(model, checkpoint.config), checkpoint.config, open_tokenizer(checkpoint.tokenizer))
+
+
+def _announce(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+class Transcriber:
+    """A loaded model. Made by `load`; may be called from any thread.
+
+    Attributes:
+        config: sizes, delay and prefix of the model.
+        tokenizer: `decode(ids)`, `encode(text)`, `piece(id)`.
+    """
+
+    def __init__(self, engine: Engine, config: SttConfig, tokenizer: Tokenizer) -> None:
+        self._engine = engine
+        self.config = config
+        self.tokenizer = tokenizer
+
+    def transcribe(
+        self,
+        source: str | os.PathLike[str] | BinaryIO | np.ndarray | Audio,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        channel: int | None = None,
+        progress: Callable[[float], None] | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pause_head: int | None = None,
+        pause_threshold: float | None = None,
+    ) -> Transcript:
+        """Transcribe a whole recording, however long.
+
+        Args:
+            source: path, file object, array (samples,) or (samples, channels), or an opened `Audio`.
+            sampling_rate: of an array, in Hz; files tell their own.
+            channel: which one, from 0; by default all are mixed.
+            progress: called with the seconds of audio done.
+            temperature, seed, pause_head, pause_threshold: see `open`.
+
+        Raises:
+            AudioError: the source cannot be read, or holds something that is not sound.
+            OptionError: an option has a value that it cannot have.
+        """
+        stream = self.open(temperature=temperature, seed=seed, pause_head=pause_head, pause_threshold=pause_threshold)
+        events: list[Event] = []
+        samples = 0
+        opened = (
+            source if isinstance(source, Audio) else open_audio(source, sampling_rate=sampling_rate, channel=channel)
+        )
+        with opened as audio:
+            for block in audio.blocks():
+                _collect(stream.push(block), events)
+                samples += len(block)
+                if progress:
+                    progress(audio.seconds_read)
+            _collect(stream.flush(), events)
+            return Transcript(tuple(events), samples / SAMPLE_RATE, audio.warning)
+
+    def stream(
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pause_head: int | None = None,
+        pause_threshold: float | None = None,
+    ) -> Iterator[Event]:
+        """Events of sound as it comes, and at the end of the blocks those that the model still holds back.
+
+        Args:
+            blocks: arrays (samples,) or (samples, channels) of any length.
+            sampling_rate: of the blocks, in Hz.
+            temperature, seed, pause_head, pause_threshold: see `open`.
+
+        Raises:
+            AudioError: a block is not sound.
+            OptionError: an option has a value that it cannot have.
+        """
+        stream = self.open(temperature=temperature, seed=seed, pause_head=pause_head, pause_threshold=pause_threshold)
+        return _events(stream, resample_blocks(blocks, sampling_rate))
+
+    def open(
+        self,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pause_head: int | None = None,
+        pause_threshold: float | None = None,
+    ) -> Stream:
+        """A stream to push sound into. Position 0 has been run when it comes back.
+
+        Args:
+            temperature: 0 takes the likeliest text; above, it is drawn (0.25 helps a 1B that has fallen silent).
+            seed: of the draws.
+            pause_head: which pause head decides about turns; by default what the checkpoint says.
+            pause_threshold: probability above which the speaker counts as pausing; by default what the checkpoint says.
+
+        Raises:
+            OptionError: an option has a value that it cannot have, or needs pause heads that the checkpoint lacks.
+        """
+        options = StreamOptions(temperature, seed, pause_head, pause_threshold)
+        return Stream(self._engine, self.config, self.tokenizer, options)
+
+    @on_mlx_thread
+    def encode(self, pcm: np.ndarray) -> np.ndarray:
+        """Codes of the whole frames in the sound.
+
+        Args:
+            pcm: (samples,) float32 at 24 kHz; what is left of a frame of 1920 is dropped.
+
+        Returns:
+            (frames, codebooks) int32.
+        """
+        return self._engine.encode(checked_sound(pcm))
+
+    @on_mlx_thread
+    def generate(self, pcm: np.ndarray | None = None, *, codes: np.ndarray | None = None) -> np.ndarray:
+        """The likeliest text ids of sound or of codes; no silence is added.
+
+        Args:
+            pcm: (samples,) float32 at 24 kHz; what is left of a frame of 1920 is dropped.
+            codes: (frames, codebooks) int.
+
+        Returns:
+            (frames + 1,) int32: text_0 .. text_frames (facts sheet 5.2).
+
+        Raises:
+            OptionError: not exactly one of the two is given, or the codes are out of range.
+        """
+        if (pcm is None) == (codes is None):
+            raise OptionError("generate takes either sound (pcm) or codes")
+        if pcm is not None:
+            return self._engine.generate(self._engine.encode(checked_sound(pcm)))
+        return self._engine.generate(self._checked_codes(codes))
+
+    @on_mlx_thread
+    def forward(self, codes: np.ndarray, text_tokens: np.ndarray) -> np.ndarray:
+        """Teacher-forced logits; the start ids are added inside.
+
+        Args:
+            codes: (frames, codebooks) int.
+            text_tokens: (frames,) int: text_0 .. text_{frames-1}.
+
+        Returns:
+            (frames + 1, text vocabulary) float32.
+
+        Raises:
+            OptionError: shapes or ids are out of range.
+        """
+        codes, text = self._checked_codes(codes), np.asarray(text_tokens)
+        if text.shape != codes.shape[:1]:
+            raise OptionError(
+                f"text_tokens has shape {text.shape}; with {len(codes)} frames it must be ({len(codes)},)"
+            )
+        return self._engine.forward(codes, _checked_ids(text, self.config.decoder.vocabulary, "text id"))
+
+    def _checked_codes(self, codes: np.ndarray | None) -> np.ndarray:
+        codes, decoder = np.asarray(codes), self.config.decoder
+        if codes.ndim != 2 or codes.shape[1] != decoder.codebooks:
+            raise OptionError(f"codes have shape {codes.shape}; they must be (frames, {decoder.codebooks})")
+        return _checked_ids(codes, decoder.codebook_size, "code")
+
+
+def _checked_ids(ids: np.ndarray, limit: int, name: str) -> np.ndarray:
+    if ids.dtype.kind not in "iu":
+        raise OptionError(f"a {name} must be an integer; this array is {ids.dtype}")
+    if ids.size and not 0 <= ids.min() <= ids.max() < limit:
+        raise OptionError(
+            f"a {name} is {ids.min() if ids.min() < 0 else ids.max()}; it must be between 0 and {limit - 1}"
+        )
+    return ids.astype(np.int32)
+
+
+def _events(stream: Stream, blocks: Iterator[np.ndarray]) -> Iterator[Event]:
+    for block in blocks:
+        yield from stream.push(block)
+    yield from stream.flush()
+
+
+def _collect(new: Iterable[Event], events: list[Event]) -> None:
+    """Add what is final: no unfinished words, and a revised word in the place of its first version."""
+    for event in new:
+        last = next((i for i in reversed(range(len(events))) if isinstance(events[i], Word)), None)
+        if isinstance(event, Word) and last is not None and events[last].start == event.start:  # type: ignore[union-attr]
+            events[last] = event
+        elif not isinstance(event, Partial):
+            events.append(event)

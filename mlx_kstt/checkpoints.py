@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -22,13 +22,15 @@ from .config import FORMAT, SttConfig
 from .engine import Model
 from .errors import CheckpointError
 from .foreign_configs import from_kyutai, from_transformers
-from .hub import CONFIG, EXTRA_HEADS, PREPROCESSORS, TOKENIZERS, WEIGHTS, fetch
+from .hub import CONFIG, TOKENIZERS, WEIGHTS, fetch
 from .layouts import Rule, Shape
 from .safetensors_files import read_shapes
 
 BUNDLED = {"tiny": Path(__file__).parent / "bundled" / "tiny"}
 """Models that come with the package."""
 
+_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_EXTRA_HEADS = "extra_heads.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz")
 
 
@@ -98,7 +100,7 @@ def _more_files(layout: str, folder: Path, raw: Mapping[str, Any], weights: Iter
     if layout == "own":
         return ()
     if layout == "transformers":
-        return _present(folder, EXTRA_HEADS)
+        return _present(folder, _EXTRA_HEADS)
     return (_codec_file(folder, raw, weights),)
 
 
@@ -124,7 +126,8 @@ def _config(
 
 def _rules(layout: str, config: SttConfig) -> Iterable[Rule]:
     if layout == "own":
-        return layouts.own({name: value.shape for name, value in tree_flatten(Model(config).parameters())})
+        tensors = cast("list[tuple[str, mx.array]]", tree_flatten(Model(config).parameters()))
+        return layouts.own({name: tensor.shape for name, tensor in tensors})
     if layout == "transformers":
         return layouts.transformers(config)
     return (*(layouts.original if layout == "original" else layouts.moshi_mlx)(config), *layouts.codec(config))
@@ -132,7 +135,7 @@ def _rules(layout: str, config: SttConfig) -> Iterable[Rule]:
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
     """Delay and prefix of the -trfs layout; since version 5, transformers writes them into processor_config.json."""
-    for name in PREPROCESSORS:
+    for name in _PREPROCESSORS:
         if _present(folder, name):
             raw = _read_json(folder, name)
             return raw.get("feature_extractor", raw)
@@ -146,7 +149,7 @@ def load_model(checkpoint: Checkpoint, dtype: mx.Dtype) -> Model:
     """
     tensors: dict[str, mx.array] = {}
     for path in checkpoint.weights:
-        tensors |= mx.load(str(path))
+        tensors |= cast("dict[str, mx.array]", mx.load(str(path)))
     uses = Counter(name for rule in checkpoint.rules for name, _ in rule.sources)
     ours = []
     for rule in checkpoint.rules:

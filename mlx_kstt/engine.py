@@ -1,4 +1,4 @@
-"""The model at work: sound to text ids with their probabilities, compiled, frame after frame.
+"""The model at work: sound to text ids with their probabilities, frame after frame.
 
 In: sound or codes as NumPy, and the state that the call before gave back. Out: NumPy, and the next state. The only
 module that compiles and evaluates; runs on the MLX thread. Knows nothing of words, times or files.
@@ -54,20 +54,20 @@ class EngineState(NamedTuple):
 
 
 class Engine:
-    """A loaded model with its compiled steps.
+    """A loaded model with its steps.
 
     Args:
         model: with evaluated weights; a lazy one would be computed anew at each step.
         config: of the model.
+        compiled: fuse the steps' kernels. Saves time on a GPU; on the CPU it costs more to begin with (a C++ compiler
+            runs for each kernel, 14 s in all on a first run) than it saves in an hour of audio.
     """
 
-    def __init__(self, model: Model, config: SttConfig) -> None:
+    def __init__(self, model: Model, config: SttConfig, *, compiled: bool) -> None:
         self._codec, self._decoder = model.codec, model.decoder
         self._codebooks = config.codec.codebooks
-        self._encode = mx.compile(model.codec.step)
-        self._hidden = mx.compile(model.decoder.step)
-        self._likeliest = mx.compile(self._decode_likeliest)
-        self._drawn = mx.compile(self._decode_drawn)
+        steps = (model.codec.step, model.decoder.step, self._decode_likeliest, self._decode_drawn)
+        self._encode, self._hidden, self._likeliest, self._drawn = map(mx.compile, steps) if compiled else steps
         codec, decoder = model.codec.init_state(1, BLOCK), model.decoder.init_state(1, 1)
         self._rebase_every = min(
             model.codec.transformer.rebase_period(codec.transformer) // POSITIONS_PER_FRAME,
@@ -150,7 +150,7 @@ class Engine:
             heard, state = self._position(codes[:, t : t + 1], temperature, state)
             state = state._replace(frames=state.frames + 1)
             steps.append(heard)
-        return Heard(*(mx.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))), state
+        return Heard(*(mx.concatenate(list(parts), axis=1) for parts in zip(*steps, strict=True))), state
 
     def _position(self, codes: mx.array, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
         """The next position, with codes (1, 1, codebooks)."""

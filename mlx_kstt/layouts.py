@@ -41,7 +41,7 @@ def _flat(x: mx.array) -> mx.array:
 
 
 def _stack_rows(*parts: mx.array) -> mx.array:
-    return mx.concatenate(parts, axis=0)
+    return mx.concatenate(list(parts), axis=0)
 
 
 def _without_last_row(x: mx.array) -> mx.array:

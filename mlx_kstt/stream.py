@@ -7,6 +7,7 @@ Cuts frames, and owns all state as one value. Knows nothing of files, devices or
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +27,25 @@ _TAIL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How a stream decides; see `Transcriber.open`."""
+    """How a stream decides; see `Transcriber.open`.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
 
     temperature: float = 0.0
     seed: int = 0
     pause_head: int | None = None
     pause_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no checkpoint allows."""
+        if not 0 <= self.temperature < inf:
+            raise OptionError(f"temperature is {self.temperature}; it must be 0 (the likeliest text) or more")
+        if not 0 <= self.seed < 2**64:
+            raise OptionError(f"seed is {self.seed}; it must be between 0 and {2**64 - 1}")
+        if self.pause_threshold is not None and not 0 < self.pause_threshold < 1:
+            raise OptionError(f"pause_threshold is {self.pause_threshold}; it must be between 0 and 1")
 
 
 class StreamState(NamedTuple):
@@ -163,19 +177,15 @@ def _turn_detector(config: SttConfig, options: StreamOptions) -> TurnDetector | 
     """None where the checkpoint has no pause heads.
 
     Raises:
-        OptionError: an option asks for what the checkpoint or the rules do not have.
+        OptionError: an option asks for a pause head that the checkpoint does not have.
     """
-    if options.temperature < 0:
-        raise OptionError(f"temperature is {options.temperature}; it must be 0 (the likeliest text) or more")
-    head = config.pause_head if options.pause_head is None else options.pause_head
-    threshold = config.pause_threshold if options.pause_threshold is None else options.pause_threshold
     heads = config.decoder.pause_heads
     if not heads:
         if options.pause_head is not None or options.pause_threshold is not None:
             raise OptionError("this checkpoint has no pause heads: leave pause_head and pause_threshold out")
         return None
+    head = config.pause_head if options.pause_head is None else options.pause_head
     if not 0 <= head < heads:
         raise OptionError(f"pause_head is {head}; this checkpoint has heads 0 to {heads - 1}")
-    if not 0 < threshold < 1:
-        raise OptionError(f"pause_threshold is {threshold}; it must be between 0 and 1")
+    threshold = config.pause_threshold if options.pause_threshold is None else options.pause_threshold
     return TurnDetector(head, threshold, config.delay, config.prefix)

@@ -44,12 +44,13 @@ def load(
     """Load a Kyutai speech-to-text checkpoint of any published layout.
 
     Args:
-        model: an existing folder, a hub repo such as "kyutai/stt-2.6b-en-trfs", or "tiny", the bundled demonstration
-        model. dtype: of the decoder: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU and float32 on
-        the CPU. revision: branch, tag or commit of the hub repo. offline: never use the network. A model in the cache
-        is loaded without it in any case. delay: seconds by which the text runs behind the audio, where the checkpoint
-        does not say. prefix: seconds of silence that the model expects before the audio, where the checkpoint does
-        not say.
+        model: an existing folder, a hub repo such as "kyutai/stt-2.6b-en-trfs", or "tiny": the bundled demonstration
+            model.
+        dtype: of the decoder: "bfloat16", "float16" or "float32"; by default bfloat16 on a GPU and float32 on the CPU.
+        revision: branch, tag or commit of the hub repo.
+        offline: never use the network. A model in the cache is loaded without it in any case.
+        delay: seconds by which the text runs behind the audio, where the checkpoint does not say.
+        prefix: seconds of silence that the model expects before the audio, where the checkpoint does not say.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of an unknown layout, or unsafe to open.
@@ -70,7 +71,8 @@ def _load_folder(folder: Path, dtype: str | None, delay: float | None, prefix: f
     checkpoint = read_checkpoint(folder, delay=delay, prefix=prefix)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     model = load_model(checkpoint, _DTYPES[dtype or ("float32" if on_cpu else "bfloat16")])
-    return Transcriber(Engine(model, checkpoint.config), checkpoint.config, open_tokenizer(checkpoint.tokenizer))
+    engine = Engine(model, checkpoint.config, compiled=not on_cpu)
+    return Transcriber(engine, checkpoint.config, open_tokenizer(checkpoint.tokenizer))
 
 
 def _announce(message: str) -> None:

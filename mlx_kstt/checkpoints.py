@@ -8,9 +8,12 @@ repo.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +27,14 @@ from .errors import CheckpointError
 from .foreign_configs import from_kyutai, from_transformers
 from .hub import CONFIG, TOKENIZERS, WEIGHTS, fetch
 from .layouts import Rule, Shape
+from .mlx_thread import on_mlx_thread
+from .quantization import Plan
 from .safetensors_files import read_shapes
 
 BUNDLED = {"tiny": Path(__file__).parent / "bundled" / "tiny"}
 """Models that come with the package."""
 
+_QUANTIZED_PARTS = ("weight", "scales", "biases")
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _EXTRA_HEADS = "extra_heads.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz")
@@ -74,6 +80,7 @@ def find_checkpoint(model: str | Path, *, revision: str | None, offline: bool, a
     return fetch(str(model), revision=revision, offline=offline, announce=announce)
 
 
+@on_mlx_thread
 def read_checkpoint(folder: Path, *, delay: float | None, prefix: float | None) -> Checkpoint:
     """What a folder holds, from its config and the headers of its files.
 
@@ -89,9 +96,13 @@ def read_checkpoint(folder: Path, *, delay: float | None, prefix: float | None) 
     layout = _layout(raw, read_shapes(weights), folder)
     weights = (*weights, *_more_files(layout, folder, raw, weights))
     shapes = read_shapes(weights)
-    config = _config(layout, folder, raw, shapes, delay, prefix)
+    try:
+        config = _config(layout, folder, raw, shapes, delay, prefix)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder} cannot be used: {error}") from error
     rules = tuple(_rules(layout, config))
-    _check_tensors(rules, shapes, config, folder)
+    codec = _codec_names(layout, shapes, weights)
+    _check_tensors(rules, shapes, {name for name in codec if layouts.is_unused(name, config.codec)}, folder)
     return Checkpoint(layout, config, weights, _tokenizer_file(folder, raw), rules)
 
 
@@ -142,28 +153,79 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def load_model(checkpoint: Checkpoint, dtype: mx.Dtype) -> Model:
-    """The model with evaluated weights: the decoder in `dtype`, the codec in float32 (facts sheet 2.6).
+def load_model(checkpoint: Checkpoint, dtype: mx.Dtype, plan: Plan | None = None) -> tuple[Model, SttConfig]:
+    """The model with evaluated weights, and its config: the decoder in `dtype`, the codec in float32 (facts sheet 2.6).
 
-    Foreign tensors are freed as soon as ours are made of them.
+    Args:
+        checkpoint: what a folder holds.
+        dtype: of the decoder's floats; of the scales of quantised weights too.
+        plan: layers to quantise while loading, by the same code as the converter does.
+    """
+    config = replace(checkpoint.config, quantization=plan) if plan else checkpoint.config
+    model = Model(config)
+    model.load_weights(list(read_tensors(checkpoint, plan or {}, dtype)), strict=True)
+    mx.clear_cache()  # of the foreign tensors
+    return model, config
+
+
+def read_tensors(checkpoint: Checkpoint, plan: Plan, dtype: mx.Dtype | None) -> Iterator[tuple[str, mx.array]]:
+    """Our tensors one after the other, evaluated. Foreign ones are freed as soon as ours are made of them.
+
+    Args:
+        checkpoint: what a folder holds.
+        plan: layers to quantise, from the weights as they are stored.
+        dtype: of the decoder's floats; None keeps them as they are stored. The codec is always float32.
     """
     tensors: dict[str, mx.array] = {}
     for path in checkpoint.weights:
         tensors |= cast("dict[str, mx.array]", mx.load(str(path)))
     uses = Counter(name for rule in checkpoint.rules for name, _ in rule.sources)
-    ours = []
     for rule in checkpoint.rules:
         x = rule.build(*(tensors[name] for name, _ in rule.sources))
-        x = x.astype(dtype if rule.target.startswith("decoder.") else mx.float32)
-        mx.eval(x)
-        ours.append((rule.target, x))
+        for name, part in _parts(rule.target, x, plan):
+            # A transposed view would be copied whenever a convolution reads it.
+            part = mx.contiguous(_cast(name, part, dtype))
+            mx.eval(part)
+            yield name, part
         for name, _ in rule.sources:
             uses[name] -= 1
             if not uses[name]:
                 del tensors[name]
-    model = Model(checkpoint.config)
-    model.load_weights(ours, strict=True)
-    return model
+
+
+def _parts(name: str, x: mx.array, plan: Plan) -> Iterable[tuple[str, mx.array]]:
+    """The tensor, or what it is quantised to: weight, scales and, in affine mode, biases."""
+    layer = name.removesuffix(".weight")
+    if layer not in plan:
+        return [(name, x)]
+    return zip((f"{layer}.{part}" for part in _QUANTIZED_PARTS), mx.quantize(x, **asdict(plan[layer])), strict=False)
+
+
+def _cast(name: str, x: mx.array, dtype: mx.Dtype | None) -> mx.array:
+    if name.startswith("codec."):
+        return x.astype(mx.float32)
+    return x if dtype is None or not mx.issubdtype(x.dtype, mx.floating) else x.astype(dtype)
+
+
+def only(checkpoint: Checkpoint, target: str) -> Checkpoint:
+    """The checkpoint reduced to one of our tensors."""
+    return replace(checkpoint, rules=tuple(rule for rule in checkpoint.rules if rule.target == target))
+
+
+def dequantized(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its quantised layers read back into full weights."""
+    plan = checkpoint.config.quantization
+    sources = {rule.target: rule.sources for rule in checkpoint.rules}
+    rules = []
+    for rule in checkpoint.rules:
+        layer, _, part = rule.target.rpartition(".")
+        if layer not in plan:
+            rules.append(rule)
+        elif part == "weight":
+            parts = [sources[name] for name in (f"{layer}.{part}" for part in _QUANTIZED_PARTS) if name in sources]
+            build = partial(mx.dequantize, **asdict(plan[layer]))
+            rules.append(Rule(rule.target, tuple(chain.from_iterable(parts)), build))
+    return replace(checkpoint, rules=tuple(rules), config=replace(checkpoint.config, quantization={}))
 
 
 def _layout(raw: Mapping[str, Any], shapes: Mapping[str, Shape], folder: Path) -> str:
@@ -179,16 +241,17 @@ def _layout(raw: Mapping[str, Any], shapes: Mapping[str, Shape], folder: Path) -
     for name, layout in marks.items():
         if name in shapes:
             return layout
-    some = ", ".join(sorted(shapes)[:3])
+    kind, some = raw.get("model_type"), ", ".join(sorted(shapes)[:3])
     raise CheckpointError(
-        f"{folder} is no Kyutai speech-to-text checkpoint of a known layout: it has tensors such as {some}"
+        f"{folder} is no Kyutai speech-to-text checkpoint of a known layout: "
+        f"its model_type is {kind!r}, and it has tensors such as {some}"
     )
 
 
 def _weight_files(folder: Path, raw: Mapping[str, Any]) -> tuple[Path, ...]:
     """The file that the config names, the shards of an index, or model.safetensors."""
     name = raw.get("moshi_name") or WEIGHTS
-    if _present(folder, f"{name}.index.json"):
+    if not _present(folder, name) and _present(folder, f"{name}.index.json"):
         index = _read_json(folder, f"{name}.index.json").get("weight_map")
         if not isinstance(index, dict) or not index:
             raise CheckpointError(f"{folder / name}.index.json has no weight_map: fetch it again")
@@ -218,22 +281,32 @@ def _tokenizer_file(folder: Path, raw: Mapping[str, Any]) -> Path:
         return _inside(folder, raw["tokenizer_name"])
     for name in TOKENIZERS:
         if _present(folder, name):
-            return folder / name
+            return _inside(folder, name)
     raise CheckpointError(f"{folder} lacks its tokenizer ({' or '.join(TOKENIZERS)}): fetch it again")
 
 
 def _with_pause_heads(config: SttConfig, shapes: Mapping[str, Shape]) -> SttConfig:
     """The config with as many pause heads as there are tensors of them."""
     heads = sum(name.startswith("extra_heads.") for name in shapes)
-    classes = shapes.get("extra_heads.0.weight", (config.decoder.pause_classes,))[0]
-    return replace(config, decoder=replace(config.decoder, pause_heads=heads, pause_classes=classes))
+    if not heads:
+        return config
+    classes = next(iter(shapes.get("extra_heads.0.weight", ())), config.decoder.pause_classes)
+    decoder = replace(config.decoder, pause_heads=heads, pause_classes=classes)
+    return replace(config, decoder=decoder, pause_head=min(config.pause_head, heads - 1))
 
 
-def _check_tensors(rules: Iterable[Rule], shapes: Mapping[str, Shape], config: SttConfig, folder: Path) -> None:
+def _codec_names(layout: str, names: Iterable[str], weights: Sequence[Path]) -> Iterable[str]:
+    """The codec's tensors, of which we read the encoder half; our own layout holds nothing else."""
+    if layout == "own":
+        return ()
+    return layouts.codec_names(names) if layout == "transformers" else read_shapes(weights[-1:])
+
+
+def _check_tensors(rules: Iterable[Rule], shapes: Mapping[str, Shape], unused: Collection[str], folder: Path) -> None:
     """Name every missing, misshapen and unknown tensor."""
     expected = dict(source for rule in rules for source in rule.sources)
     missing = sorted(expected.keys() - shapes.keys())
-    extra = sorted(name for name in shapes.keys() - expected.keys() if not layouts.is_ignored(name, config))
+    extra = sorted(shapes.keys() - expected.keys() - set(unused))
     misshapen = [
         f"{name} {list(shapes[name])} instead of {list(shape)}"
         for name, shape in sorted(expected.items())
@@ -247,15 +320,20 @@ def _check_tensors(rules: Iterable[Rule], shapes: Mapping[str, Shape], config: S
 
 def _present(folder: Path, name: str) -> tuple[Path, ...]:
     path = folder / name
-    return (path,) if path.is_file() else ()
+    try:
+        return (path,) if path.is_file() else ()
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
 
 
 def _inside(folder: Path, name: str) -> Path:
     """A file of the folder; names in a checkpoint are not trusted with other places."""
-    if Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name:
         raise CheckpointError(f"{folder} names a file outside of itself: {name}")
     if not _present(folder, name):
         raise CheckpointError(f"{folder} lacks {name}: fetch it again")
+    if not os.access(folder / name, os.R_OK):
+        raise CheckpointError(f"{folder / name} may not be read: check its permissions")
     return folder / name
 
 

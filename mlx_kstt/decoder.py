@@ -14,7 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import DecoderConfig, TransformerConfig
-from .layers import Transformer, TransformerState
+from .layers import Transformer, TransformerState, silu
 
 
 class GatedFeedForward(nn.Module):
@@ -27,7 +27,7 @@ class GatedFeedForward(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
-        return self.down(nn.silu(gate) * up)
+        return self.down(silu(gate) * up)
 
 
 class Decoder(nn.Module):
@@ -54,7 +54,7 @@ class Decoder(nn.Module):
 
     def init_state(self, batch: int, max_block: int) -> TransformerState:
         """A state for blocks of up to `max_block` positions."""
-        return self.transformer.init_state(batch, max_block, self.embedding(mx.array([0])).dtype)
+        return self.transformer.init_state(batch, max_block, self.norm.weight.dtype)
 
     def start_ids(self, batch: int) -> tuple[mx.array, mx.array]:
         """Text (B, 1) and codes (B, 1, codebooks) of position 0."""

@@ -4,12 +4,15 @@ In: sound or codes as NumPy, and the state that the call before gave back. Out: 
 module that compiles and evaluates; runs on the MLX thread. Knows nothing of words, times or files.
 
 A step gives back lazy arrays and the new state; the caller forgets the old state and then reads. So the rings are
-written in place: whoever holds on to an old state pays for a copy.
+written in place: whoever holds on to an old state pays for a copy. Each position is read before the next is made, since
+a GPU copies a ring that an unfinished step still uses.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,28 +22,34 @@ from .config import FRAME_SAMPLES, SttConfig
 from .decoder import Decoder
 from .layers import TransformerState
 from .mimi import POSITIONS_PER_FRAME, Mimi, MimiState
+from .mlx_thread import stop_if_abandoned
 
 BLOCK = 25
 """Frames that the codec takes at once at most: 2 s."""
 _POSITIONS = 32
 """Positions that a teacher-forced pass takes at once at most."""
+_LEAST_TEMPERATURE = 1e-6
+"""Below it the likeliest id is taken: logits divided by less leave the range of float32."""
 
 
 class Model(nn.Module):
-    """The codec and the decoder: what a checkpoint holds."""
+    """The codec and the decoder, with the layers quantised that the config says: what a checkpoint holds."""
 
     def __init__(self, config: SttConfig) -> None:
         super().__init__()
         self.codec = Mimi(config.codec)
         self.decoder = Decoder(config.decoder)
+        if config.quantization:
+            formats = {name: asdict(format) for name, format in config.quantization.items()}
+            nn.quantize(self, class_predicate=lambda name, _: formats.get(name, False))
 
 
 class Heard(NamedTuple):
-    """What n positions say."""
+    """What a position says."""
 
-    text: mx.array  # (1, n) int32
-    log_probability: mx.array  # (1, n) float32
-    pauses: mx.array  # (1, n, pause_heads) float32
+    text: mx.array  # (1, 1) int32
+    log_probability: mx.array  # (1, 1) float32
+    pauses: mx.array  # (1, 1, pause_heads) float32
 
 
 class EngineState(NamedTuple):
@@ -50,7 +59,8 @@ class EngineState(NamedTuple):
     decoder: TransformerState
     text: mx.array  # (1, 1) int32: the last id
     key: mx.array  # random key of the next draw
-    frames: int  # heard so far
+    frames: int  # heard by the codec
+    positions: int  # run by the decoder
 
 
 class Engine:
@@ -66,39 +76,51 @@ class Engine:
     def __init__(self, model: Model, config: SttConfig, *, compiled: bool) -> None:
         self._codec, self._decoder = model.codec, model.decoder
         self._codebooks = config.codec.codebooks
-        steps = (model.codec.step, model.decoder.step, self._decode_likeliest, self._decode_drawn)
-        self._encode, self._hidden, self._likeliest, self._drawn = map(mx.compile, steps) if compiled else steps
+        wrap: Callable[[Any], Any] = mx.compile if compiled else lambda step: step
+        self._encode = wrap(model.codec.step)
+        self._hidden = wrap(model.decoder.step)
+        self._likeliest = wrap(self._decode_likeliest)
+        self._drawn = wrap(self._decode_drawn)
         codec, decoder = model.codec.init_state(1, BLOCK), model.decoder.init_state(1, 1)
-        self._rebase_every = min(
-            model.codec.transformer.rebase_period(codec.transformer) // POSITIONS_PER_FRAME,
-            model.decoder.transformer.rebase_period(decoder),
-        )
+        self._codec_period = model.codec.transformer.rebase_period(codec.transformer) // POSITIONS_PER_FRAME
+        self._decoder_period = model.decoder.transformer.rebase_period(decoder)
 
     def open(self, temperature: float, seed: int) -> tuple[Heard, EngineState]:
         """A fresh state, and position 0, which needs no sound."""
         codec, decoder = self._codec.init_state(1, BLOCK), self._decoder.init_state(1, 1)
         text, codes = self._decoder.start_ids(1)
-        state = EngineState(codec, decoder, text, mx.random.key(seed), 0)
-        return self._position(codes, temperature, state)
+        return self.follow(codes, temperature, EngineState(codec, decoder, text, mx.random.key(seed), 0, 0))
 
-    def advance(self, sound: np.ndarray, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
-        """The positions after each of at most BLOCK frames.
+    def hear(self, sound: np.ndarray, state: EngineState) -> tuple[mx.array, EngineState]:
+        """Codes (1, n, codebooks) of at most BLOCK frames.
 
         Args:
             sound: (n * 1920,) float32.
         """
         codes, codec = self._encode(mx.array(sound)[None, :, None], state.codec)
-        heard, after = self._follow(codes, temperature, state._replace(codec=codec))
-        if self._rebase_is_due(state.frames, after.frames):
-            codec, decoder = self._codec.rebase(after.codec), self._decoder.rebase(after.decoder)
-            after = after._replace(codec=codec, decoder=decoder)
-        return heard, after
+        frames = state.frames + codes.shape[1]
+        if _passes(self._codec_period, state.frames, frames):
+            codec = self._codec.rebase(codec)
+        return codes, state._replace(codec=codec, frames=frames)
 
-    def read(self, heard: Heard, state: EngineState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Wait for a step: ids (n,), log probabilities (n,) and pauses (n, pause_heads)."""
+    def follow(self, codes: mx.array, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
+        """The next position, with codes (1, 1, codebooks)."""
+        key = state.key
+        if temperature < _LEAST_TEMPERATURE:
+            heard, decoder = self._likeliest(state.text, codes, state.decoder)
+        else:
+            key, draw = mx.random.split(key)
+            heard, decoder = self._drawn(state.text, codes, state.decoder, draw, mx.array(temperature))
+        if _passes(self._decoder_period, state.positions, state.positions + 1):
+            decoder = self._decoder.rebase(decoder)
+        state = state._replace(decoder=decoder, text=heard.text, key=key, positions=state.positions + 1)
+        return heard, state
+
+    def read(self, heard: Heard, state: EngineState) -> tuple[int, float, list[float]]:
+        """Wait for a position: its text id, its log probability and its pauses."""
         mx.eval(heard, state)
-        text, log_probability, pauses = (np.array(x[0]) for x in heard)
-        return text, log_probability, pauses
+        text, log_probability, pauses = (np.array(x)[0, 0] for x in heard)
+        return int(text), float(log_probability), pauses.tolist()
 
     def encode(self, sound: np.ndarray) -> np.ndarray:
         """Codes (n, codebooks) int32 of the whole frames in `sound` (samples,) float32."""
@@ -106,25 +128,25 @@ class Engine:
         state = self._codec.init_state(1, BLOCK)
         blocks = [np.zeros((0, self._codebooks), np.int32)]
         for start in range(0, frames, BLOCK):
+            stop_if_abandoned()
             end = min(start + BLOCK, frames)
             block = sound[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
             codes, state = self._encode(mx.array(block)[None, :, None], state)
-            if self._rebase_is_due(start, end):
+            if _passes(self._codec_period, start, end):
                 state = self._codec.rebase(state)
             mx.eval(codes, state)
-            blocks.append(np.array(codes[0]))
+            blocks.append(np.array(codes)[0])
         return np.concatenate(blocks)
 
     def generate(self, codes: np.ndarray) -> np.ndarray:
         """The greedy text ids text_0 .. text_n (n + 1,) int32 of codes (n, codebooks)."""
         heard, state = self.open(temperature=0.0, seed=0)
         ids = [self.read(heard, state)[0]]
-        for start in range(0, len(codes), BLOCK):
-            heard, state = self._follow(mx.array(codes[start : start + BLOCK])[None], 0.0, state)
-            if self._rebase_is_due(start, state.frames):
-                state = state._replace(decoder=self._decoder.rebase(state.decoder))
+        for frame in codes:
+            stop_if_abandoned()
+            heard, state = self.follow(mx.array(frame)[None, None], 0.0, state)
             ids.append(self.read(heard, state)[0])
-        return np.concatenate(ids)
+        return np.array(ids, np.int32)
 
     def forward(self, codes: np.ndarray, text: np.ndarray) -> np.ndarray:
         """Logits (n + 1, vocabulary) float32 of codes (n, codebooks) and given text ids text_0 .. text_{n-1} (n,)."""
@@ -134,33 +156,15 @@ class Engine:
         state = self._decoder.init_state(1, _POSITIONS)
         blocks = []
         for start in range(0, text_in.shape[1], _POSITIONS):
+            stop_if_abandoned()
             end = start + _POSITIONS
             hidden, state = self._hidden(text_in[:, start:end], codes_in[:, start:end], state)
-            if self._rebase_is_due(start, end):
+            if _passes(self._decoder_period, start, end):
                 state = self._decoder.rebase(state)
             logits = self._decoder.logits(hidden)
             mx.eval(logits, state)
-            blocks.append(np.array(logits[0]))
+            blocks.append(np.array(logits)[0])
         return np.concatenate(blocks)
-
-    def _follow(self, codes: mx.array, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
-        """The positions after codes (1, n, codebooks), one after the other."""
-        steps = []
-        for t in range(codes.shape[1]):
-            heard, state = self._position(codes[:, t : t + 1], temperature, state)
-            state = state._replace(frames=state.frames + 1)
-            steps.append(heard)
-        return Heard(*(mx.concatenate(list(parts), axis=1) for parts in zip(*steps, strict=True))), state
-
-    def _position(self, codes: mx.array, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
-        """The next position, with codes (1, 1, codebooks)."""
-        key = state.key
-        if temperature == 0:
-            heard, decoder = self._likeliest(state.text, codes, state.decoder)
-        else:
-            key, draw = mx.random.split(key)
-            heard, decoder = self._drawn(state.text, codes, state.decoder, draw, mx.array(temperature))
-        return heard, state._replace(decoder=decoder, text=heard.text, key=key)
 
     def _decode_likeliest(
         self, text: mx.array, codes: mx.array, state: TransformerState
@@ -181,6 +185,7 @@ class Engine:
         log_probability = chosen - mx.logsumexp(logits, axis=-1)
         return Heard(ids.astype(mx.int32), log_probability, self._decoder.pauses(hidden))
 
-    def _rebase_is_due(self, before: int, after: int) -> bool:
-        """Whether a multiple of the rebase period lies in (before, after] frames."""
-        return after // self._rebase_every > before // self._rebase_every
+
+def _passes(period: int, before: int, after: int) -> bool:
+    """Whether a multiple of the period lies in (before, after]."""
+    return after // period > before // period

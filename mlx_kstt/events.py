@@ -44,7 +44,7 @@ class Pause:
     """The speaker has just paused.
 
     Attributes:
-        time: seconds of audio heard when the pause was noticed.
+        time: seconds of audio heard when the pause began.
         probabilities: of no speech within the next 0.5, 1, 2 and 3 s (one per pause head of the checkpoint).
     """
 

@@ -41,6 +41,24 @@ def reset_rows(state: S, rows: mx.array) -> S:
     return tree_map(clear, state)
 
 
+# MLX's own activations are compiled, which on the CPU starts a C++ compiler, and fails where it cannot write.
+
+
+def elu(x: mx.array) -> mx.array:
+    """x where positive, else exp(x) - 1."""
+    return mx.where(x > 0, x, mx.exp(x) - 1)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """The exact GELU."""
+    return x * (1 + mx.erf(x / 2**0.5)) / 2
+
+
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x)."""
+    return x * mx.sigmoid(x)
+
+
 class CausalConv1d(nn.Module):
     """Convolution that sees only the past: (B, T*stride, in) -> (B, T, out), with kernel >= stride.
 
@@ -118,11 +136,12 @@ class Attention(nn.Module):
         y = mx.fast.scaled_dot_product_attention(q, ring.keys, ring.values, scale=D**-0.5, mask=at.mask)
         return self.out(y.transpose(0, 2, 1, 3).reshape(B, T, H * D)), ring
 
-    def rotate(self, x: mx.array, offset: mx.array) -> mx.array:
+    def rotate(self, x: mx.array, offset: mx.array, *, backwards: bool = False) -> mx.array:
         """Rotary embedding of (B, H, T, D) at positions offset (B,) + 0..T-1."""
-        return mx.fast.rope(
-            x, self._config.head_dim, traditional=True, base=self._config.rope_base, scale=1.0, offset=offset
-        )
+        # Not a negative offset: Metal's kernel counts positions without a sign.
+        scale = -1.0 if backwards else 1.0
+        base, dims = self._config.rope_base, self._config.head_dim
+        return mx.fast.rope(x, dims, traditional=True, base=base, scale=scale, offset=offset)
 
 
 class Block(nn.Module):
@@ -179,7 +198,7 @@ class Transformer(nn.Module):
         return x, TransformerState(state.offset + x.shape[1], tuple(rings))
 
     def rebase_period(self, state: TransformerState) -> int:
-        """Positions after which `rebase` must have been called again."""
+        """Positions after which `rebase` must be called again: more than a window, so that no key is moved twice."""
         return max(_REBASE_AT, _REBASE_AT_CAPACITIES * self._capacity(state)) // 2
 
     def rebase(self, state: TransformerState) -> TransformerState:
@@ -200,7 +219,7 @@ class Transformer(nn.Module):
 
     def _rotate_back(self, attention: Attention, keys: mx.array, shift: mx.array) -> mx.array:
         B, H, C, D = keys.shape
-        return attention.rotate(keys.reshape(B, H * C, 1, D), -shift).reshape(B, H, C, D)
+        return attention.rotate(keys.reshape(B, H * C, 1, D), shift, backwards=True).reshape(B, H, C, D)
 
     def _capacity(self, state: TransformerState) -> int:
         return state.rings[0].keys.shape[2]

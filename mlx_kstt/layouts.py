@@ -7,7 +7,7 @@ and how. Knows nothing of files. Source: facts sheet 4.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -219,17 +219,23 @@ _CODEC_TRANSFORMERS = _CodecNames(
     entry_sum="embed_sum",
 )
 
-_IGNORED = re.compile(
-    r"(codec_model\.)?(decoder|decoder_transformer|upsample)\."
-    r"|(codec_model\.)?quantizer\..*(output_proj\.weight|codebook\._?(initialized|inited))$"
+_OTHER_HALF = re.compile(
+    r"(decoder|decoder_transformer|upsample)\.|quantizer\..*(output_proj\.weight|codebook\._?(initialized|inited))$"
 )
-_SPARE_CODEBOOK = re.compile(r".*(?:rvq_rest\.vq|acoustic_residual_vector_quantizer)\.layers\.(\d+)\.")
+_SPARE_CODEBOOK = re.compile(r"quantizer\.(?:rvq_rest\.vq|acoustic_residual_vector_quantizer)\.layers\.(\d+)\.")
+_CODEC_IN_TRANSFORMERS = "codec_model."
 
 
-def is_ignored(name: str, config: SttConfig) -> bool:
-    """Whether a tensor belongs to the codec's other half, to its training, or to a codebook that is not heard."""
+def is_unused(name: str, config: MimiConfig) -> bool:
+    """Whether a codec's tensor belongs to its decoder half, to its training, or to a codebook that is not heard."""
+    name = name.removeprefix(_CODEC_IN_TRANSFORMERS)
     spare = _SPARE_CODEBOOK.match(name)
-    return bool(_IGNORED.match(name)) or (spare is not None and int(spare[1]) >= config.codec.codebooks - 1)
+    return bool(_OTHER_HALF.match(name)) or (spare is not None and int(spare[1]) >= config.codebooks - 1)
+
+
+def codec_names(names: Iterable[str]) -> set[str]:
+    """Those of the tensors of the -trfs layout that are the codec's."""
+    return {name for name in names if name.startswith(_CODEC_IN_TRANSFORMERS)}
 
 
 def codec(config: SttConfig) -> Iterator[Rule]:

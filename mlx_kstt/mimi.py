@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import MimiConfig, TransformerConfig
-from .layers import CausalConv1d, Transformer, TransformerState
+from .layers import CausalConv1d, Transformer, TransformerState, elu, gelu
 
 POSITIONS_PER_FRAME = 2
 """The transformer runs at 25 Hz; a last convolution halves that."""
@@ -30,8 +30,8 @@ class Residual(nn.Module):
         self.wide = nn.Linear(channels // config.compress, channels)
 
     def step(self, x: mx.array, past: mx.array) -> tuple[mx.array, mx.array]:
-        y, past = self.narrow.step(nn.elu(x), past)
-        return x + self.wide(nn.elu(y)), past
+        y, past = self.narrow.step(elu(x), past)
+        return x + self.wide(elu(y)), past
 
 
 class StageState(NamedTuple):
@@ -52,7 +52,7 @@ class Stage(nn.Module):
 
     def step(self, x: mx.array, state: StageState) -> tuple[mx.array, StageState]:
         x, residual = self.residual.step(x, state.residual)
-        x, downsample = self.downsample.step(nn.elu(x), state.downsample)
+        x, downsample = self.downsample.step(elu(x), state.downsample)
         return x, StageState(residual, downsample)
 
 
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         for stage, past in zip(self.stages, state.stages, strict=True):
             x, past = stage.step(x, past)
             stages.append(past)
-        x, last = self.last.step(nn.elu(x), state.last)
+        x, last = self.last.step(elu(x), state.last)
         return x, EncoderState(first, tuple(stages), last)
 
 
@@ -98,7 +98,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.ffn, config.dim, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down(nn.gelu(self.up(x)))
+        return self.down(gelu(self.up(x)))
 
 
 class Codebook(nn.Module):

@@ -21,7 +21,7 @@ class Transcript:
     """What was said in one source.
 
     Attributes:
-        events: the final Words, Pauses, EndOfTurns and Gaps, in order of time.
+        events: the final Words, Pauses, EndOfTurns and Gaps, in the order in which they came.
         duration: seconds of audio.
         warning: one sentence, where the source broke off before its end.
     """

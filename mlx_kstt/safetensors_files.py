@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from .errors import CheckpointError
 
+_DTYPES = ("F32", "F16", "BF16", "U32", "U8")  # floats, and what MLX packs quantised weights and their scales in
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -36,7 +37,13 @@ def _read_file(path: Path) -> dict[str, tuple[int, ...]]:
             if file.read(4).startswith(_PICKLE_STARTS):
                 raise CheckpointError(f"{path} is a pickle, which can run code when opened: get it as safetensors")
         with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            odd = sorted(
+                f"{name} {part.get_dtype()}" for name, part in slices.items() if part.get_dtype() not in _DTYPES
+            )
+            if odd:
+                raise CheckpointError(f"{path} has tensors of types other than {', '.join(_DTYPES)}: {', '.join(odd)}")
+            return {name: tuple(part.get_shape()) for name, part in slices.items()}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}): fetch it again") from error
     except OSError as error:

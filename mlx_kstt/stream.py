@@ -7,21 +7,23 @@ Cuts frames, and owns all state as one value. Knows nothing of files, devices or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import NamedTuple
 
+import mlx.core as mx
 import numpy as np
 
 from .config import FRAME_SAMPLES, SAMPLE_RATE, SttConfig
 from .engine import BLOCK, Engine, EngineState, Heard
 from .errors import AudioError, OptionError, StreamClosedError
 from .events import Event
-from .mlx_thread import on_mlx_thread
+from .mlx_thread import is_abandoned, on_mlx_thread
 from .tokenizer import Tokenizer
 from .turns import TurnDetector, TurnState
 from .words import WordBuilder, WordState
 
-_TAIL = 1.0
+_MOST_TEMPERATURE = 100.0
+"""Already noise."""
+TAIL = 1.0
 """Seconds of silence after the delayed text, as the reference appends them (facts sheet 5.5)."""
 
 
@@ -40,8 +42,10 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no checkpoint allows."""
-        if not 0 <= self.temperature < inf:
-            raise OptionError(f"temperature is {self.temperature}; it must be 0 (the likeliest text) or more")
+        if not 0 <= self.temperature <= _MOST_TEMPERATURE:
+            raise OptionError(
+                f"temperature is {self.temperature}; it must be 0 (the likeliest text) or up to {_MOST_TEMPERATURE:g}"
+            )
         if not 0 <= self.seed < 2**64:
             raise OptionError(f"seed is {self.seed}; it must be between 0 and {2**64 - 1}")
         if self.pause_threshold is not None and not 0 < self.pause_threshold < 1:
@@ -52,7 +56,7 @@ class StreamState(NamedTuple):
     """Everything a stream remembers: a value that can be kept, and put back."""
 
     engine: EngineState
-    pending: np.ndarray  # (samples,) float32: less than a frame
+    pending: np.ndarray  # (samples,) float32: what has not been heard yet
     words: WordState
     turn: TurnState
     is_open: bool
@@ -78,80 +82,115 @@ class Stream:
         if state is None:
             self.reset()
         else:
-            self._state = state
+            self.restore(state)
 
-    @on_mlx_thread
     def push(self, pcm: np.ndarray) -> list[Event]:
-        """Hear more sound.
+        """Hear more sound. Where the caller is interrupted, what it has not been told comes with its next call.
 
         Args:
             pcm: (samples,) float32 at 24 kHz, any number; what does not fill a frame of 1920 waits for more.
 
         Raises:
             AudioError: the sound is not one-dimensional and finite.
-            StreamClosedError: the stream has been flushed.
+            StreamClosedError: the stream has been flushed, or has broken off.
         """
-        if not self._state.is_open:
-            raise StreamClosedError("the stream has been flushed: reset() opens it again")
-        return self._hear(checked_sound(pcm))
+        self._hear(checked_sound(pcm))
+        return self._untold_events()
 
-    @on_mlx_thread
     def flush(self) -> list[Event]:
-        """End the stream: the words that the model still holds back, by way of silence."""
-        if not self._state.is_open:
-            raise StreamClosedError("the stream has been flushed: reset() opens it again")
-        tail = int((self._config.delay + _TAIL) * SAMPLE_RATE)
-        tail += -(len(self._state.pending) + tail) % FRAME_SAMPLES
-        events = self._hear(np.zeros(tail, np.float32))
-        last, words = self._words.flush(self._state.words)
-        self._state = self._state._replace(words=words, is_open=False)
-        return events + last
+        """End the stream: the words that the model still holds back, by way of silence.
+
+        Raises:
+            StreamClosedError: the stream has been flushed, or has broken off.
+        """
+        self._hear_the_end()
+        return self._untold_events()
 
     @on_mlx_thread
     def reset(self) -> None:
         """Begin afresh: position 0 and the silence that the model expects before the audio."""
         heard, engine = self._engine.open(self._options.temperature, self._options.seed)
-        self._state = StreamState(engine, np.zeros(0, np.float32), WordState(), TurnState(), is_open=True)
+        silence = np.zeros(int(self._config.prefix * SAMPLE_RATE), np.float32)
+        self._state = StreamState(engine, silence, WordState(), TurnState(), is_open=True)
+        self._untold: list[Event] = []
         self._tell(heard)
-        self._hear(np.zeros(int(self._config.prefix * SAMPLE_RATE), np.float32))
+        self._hear_pending()
 
+    @on_mlx_thread
     def snapshot(self) -> StreamState:
         """Everything as it is now. While it is kept, the next step copies the rings once."""
         return self._state
 
+    @on_mlx_thread
     def restore(self, mark: StreamState) -> None:
         """Back to a snapshot of this stream or of another one of the same model."""
         self._state = mark
+        self._untold = []
 
+    @on_mlx_thread
     def fork(self) -> Stream:
         """A second stream that goes on from here by itself."""
         return Stream(self._engine, self._config, self._tokenizer, self._options, self._state)
 
-    def _hear(self, sound: np.ndarray) -> list[Event]:
-        sound = np.concatenate([self._state.pending, sound])
-        whole = len(sound) - len(sound) % FRAME_SAMPLES
-        self._state = self._state._replace(pending=sound[whole:].copy())
-        events: list[Event] = []
-        for start in range(0, whole, BLOCK * FRAME_SAMPLES):
-            block = sound[start : min(start + BLOCK * FRAME_SAMPLES, whole)]
-            heard, engine = self._engine.advance(block, self._options.temperature, self._state.engine)
-            # Nobody may hold the old state while the new one is computed, or the rings are copied.
-            self._state = self._state._replace(engine=engine)
-            del engine
-            events += self._tell(heard)
-        return events
+    @on_mlx_thread
+    def _hear(self, sound: np.ndarray) -> None:
+        self._check_open()
+        self._state = self._state._replace(pending=np.concatenate([self._state.pending, sound]))
+        self._hear_pending()
 
-    def _tell(self, heard: Heard) -> list[Event]:
-        """The events of the positions of a step."""
-        events: list[Event] = []
-        words, turn = self._state.words, self._state.turn
-        for id, log_probability, pauses in zip(*self._engine.read(heard, self._state.engine), strict=True):
-            new, words = self._words.step(int(id), float(log_probability), words)
-            if self._turns:
-                turns, turn = self._turns.step(pauses.tolist(), new, turn)
-                new += turns
-            events += new
+    @on_mlx_thread
+    def _hear_the_end(self) -> None:
+        self._check_open()
+        samples = len(self._state.pending) + int((self._config.delay + TAIL) * SAMPLE_RATE)
+        samples += -samples % FRAME_SAMPLES
+        pending = np.zeros(samples, np.float32)
+        pending[: len(self._state.pending)] = self._state.pending
+        self._state = self._state._replace(pending=pending)
+        self._hear_pending()
+        last, words = self._words.flush(self._state.words)
+        self._untold += last
+        self._state = self._state._replace(words=words, is_open=False)
+
+    def _check_open(self) -> None:
+        if not self._state.is_open:
+            raise StreamClosedError("the stream has been flushed, or has broken off: reset() opens it again")
+
+    def _hear_pending(self) -> None:
+        """All whole frames, or as many as somebody waits for; what is left stays pending."""
+        try:
+            while len(self._state.pending) >= FRAME_SAMPLES and not is_abandoned():
+                samples = min(BLOCK, len(self._state.pending) // FRAME_SAMPLES) * FRAME_SAMPLES
+                block, rest = self._state.pending[:samples], self._state.pending[samples:]
+                codes, engine = self._engine.hear(block, self._state.engine)
+                # Nobody may hold the old state while the new one is computed, or the rings are copied.
+                self._state = self._state._replace(engine=engine, pending=rest)
+                del engine
+                for t in range(codes.shape[1]):
+                    self._follow(codes[:, t : t + 1])
+        except BaseException:
+            self._state = self._state._replace(is_open=False)  # half a step is no state to go on from
+            raise
+        self._state = self._state._replace(pending=self._state.pending.copy())
+
+    def _follow(self, codes: mx.array) -> None:
+        heard, engine = self._engine.follow(codes, self._options.temperature, self._state.engine)
+        self._state = self._state._replace(engine=engine)
+        del engine
+        self._tell(heard)
+
+    def _tell(self, heard: Heard) -> None:
+        """The events of a position."""
+        id, log_probability, pauses = self._engine.read(heard, self._state.engine)
+        events, words = self._words.step(id, log_probability, self._state.words)
+        turn = self._state.turn
+        if self._turns:
+            turns, turn = self._turns.step(pauses, events, turn)
+            events += turns
         self._state = self._state._replace(words=words, turn=turn)
+        self._untold += events
+
+    def _untold_events(self) -> list[Event]:
+        events, self._untold = self._untold, []
         return events
 
 

@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
         ...
 
     def piece(self, id: int) -> str:
-        """The piece as it stands in the vocabulary."""
+        """The piece as it stands in the vocabulary; empty beyond it."""
         ...
 
 
@@ -53,7 +53,7 @@ class SentencePieceTokenizer:
         return self._model.encode(text)
 
     def piece(self, id: int) -> str:
-        return self._model.id_to_piece(id)
+        return self._model.id_to_piece(id) if 0 <= id < self.size else ""
 
 
 class JsonTokenizer:
@@ -78,13 +78,20 @@ class JsonTokenizer:
         return self._model.id_to_token(id) or ""
 
 
-def open_tokenizer(path: Path) -> Tokenizer:
+def open_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
     """The tokenizer in a file: *.json or a SentencePiece model.
 
+    Args:
+        path: of the file.
+        vocabulary: text ids that the model writes. A tokenizer.json may have more, for ids that never come out.
+
     Raises:
-        CheckpointError: the file is of neither kind.
+        CheckpointError: the file is of neither kind, or belongs to another model.
     """
-    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+    tokenizer = JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+    if tokenizer.size < vocabulary or (tokenizer.size > vocabulary and path.suffix != ".json"):
+        raise CheckpointError(f"{path} has {tokenizer.size} pieces, but the model writes {vocabulary}: fetch its own")
+    return tokenizer
 
 
 def _text_ids(ids: Iterable[int], size: int) -> Sequence[int]:

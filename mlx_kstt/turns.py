@@ -5,7 +5,8 @@ events. Knows nothing of models.
 
 A pause begins when the chosen head's probability rises above the threshold. The turn ends when it has stayed there
 until the last words are out (the delay of the text, and the PADs that end a word): a hesitation is shorter than that.
-Without a word since the last turn there is neither: the heads also report the silence before anybody has spoken.
+A word that is revised after its turn has ended changes nothing. Without a word since the last turn there is neither
+pause nor end: the heads also report the silence before anybody has spoken.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class TurnState(NamedTuple):
     quiet: int = 0  # frames since the pause began
     told: bool = False  # the pause has been reported
     words: tuple[Word, ...] = ()  # of this turn
+    last: float = -1.0  # start of the last word of the turn before
 
 
 class TurnDetector:
@@ -50,7 +52,7 @@ class TurnDetector:
         """The probabilities after hearing as many frames as steps came before, and the events of the same position."""
         words = state.words
         for event in events:
-            if isinstance(event, Word):
+            if isinstance(event, Word) and event.start > state.last:
                 words = replace_revised(words, event)
         frame, pausing = state.frame, probabilities[self._head] > self._threshold
         quiet = state.quiet + 1 if pausing else 0
@@ -59,8 +61,8 @@ class TurnDetector:
         new: list[Event] = [Pause(began, tuple(probabilities))] if told_now else []
         if words and quiet > self._hold:
             new.append(EndOfTurn(began, " ".join(word.text for word in words)))
-            words = ()
-        return new, TurnState(frame + 1, quiet, told or told_now, words)
+            return new, TurnState(frame + 1, quiet, True, (), words[-1].start)
+        return new, TurnState(frame + 1, quiet, told or told_now, words, state.last)
 
 
 def replace_revised(words: tuple[Word, ...], word: Word) -> tuple[Word, ...]:

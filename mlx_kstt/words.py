@@ -19,7 +19,7 @@ from .tokenizer import WORD_MARK, Tokenizer
 PADS_THAT_END_A_WORD = 3
 """Frames without text after which the open word is emitted."""
 _FRAME_MS = 1000 * FRAME_SAMPLES // SAMPLE_RATE
-_REPLACEMENT = "\ufffd"
+_REPLACEMENT, _BYTES = "\ufffd", 4  # of a character in UTF-8
 
 
 class WordState(NamedTuple):
@@ -82,8 +82,7 @@ class WordBuilder:
             pads=0,
             told=False,
         )
-        # Bytes of an unfinished character are held back, so that the text only grows.
-        text = self._text(state).rstrip(_REPLACEMENT)
+        text = self._finished_text(state)
         return [*events, *([Partial(text, state.start / 1000)] if text else [])], state
 
     def _tell(self, state: WordState, limit: int) -> tuple[list[Event], WordState]:
@@ -97,6 +96,11 @@ class WordBuilder:
 
     def _text(self, state: WordState) -> str:
         return self._tokenizer.decode(state.pieces) if state.pieces else ""
+
+    def _finished_text(self, state: WordState) -> str:
+        """The open word without the bytes of an unfinished character, so that it only grows."""
+        texts = (self._tokenizer.decode(state.pieces[: len(state.pieces) - held]) for held in range(_BYTES))
+        return next((text for text in texts if not text.endswith(_REPLACEMENT)), "")
 
     def _ms(self, position: int) -> int:
         """Audio time of a position in milliseconds, not below 0."""

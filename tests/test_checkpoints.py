@@ -7,17 +7,20 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from conftest import PACKAGE
 from layouts import SPECS, write_layout
 from loading import load_layout
+from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
+from vocabularies import write_sentencepiece
 
 import mlx_kstt
 from mlx_kstt.config import FORMAT, VERSION, SttConfig
+from mlx_kstt.mlx_thread import on_mlx_thread
 
 TINY = PACKAGE / "bundled" / "tiny"
 SPEC = SPECS[0]
@@ -134,6 +137,47 @@ def test_our_own_layout_is_as_strict(own: Path) -> None:
     assert refusal(own).endswith("it lacks decoder.norm.weight")
 
 
+@pytest.mark.parametrize("name", ["decoder.stray.weight", "upsample.x", "codec.stray"])
+def test_our_own_layout_holds_nothing_that_may_be_ignored(own: Path, name: str) -> None:
+    edit_tensors(own / "model.safetensors", lambda tensors: tensors.update({name: np.zeros(3, np.float32)}))
+    assert refusal(own).endswith(f"it has unknown {name}")
+
+
+def test_types_that_are_no_weights(own: Path) -> None:
+    edit_tensors(own / "model.safetensors", lambda tensors: tensors.update({"x": np.zeros(3, np.int8)}))
+    assert "has tensors of types other than F32, F16, BF16, U32, U8: x I8" in refusal(own)
+
+
+def test_the_tokenizer_of_another_model(own: Path, tmp_path: Path) -> None:
+    write_sentencepiece(own / "tokenizer.model", 301, "unigram")
+    assert refusal(own).endswith("tokenizer.model has 301 pieces, but the model writes 512: fetch its own")
+
+
+def test_no_weight_is_a_transposed_view(tmp_path: Path) -> None:
+    """MLX would copy it whenever a convolution reads it."""
+    for layout in ("candle", "trfs"):
+        model = load_layout(write_layout(tmp_path / layout, SPEC, layout), SPEC)._engine
+
+        @on_mlx_thread
+        def views(model: Any = model) -> list[str]:
+            parameters = [*tree_flatten(model._codec.parameters()), *tree_flatten(model._decoder.parameters())]
+            return [name for name, x in parameters if not memoryview(cast("Any", x)).c_contiguous]
+
+        assert views() == []
+
+
+def test_one_pause_head_decides_where_there_is_one(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "candle", SPEC, "candle")
+    edit_tensors(folder / "model.safetensors", lambda t: [t.pop(f"extra_heads.{h}.weight") for h in (1, 2, 3)])
+    config = load_layout(folder, SPEC).config
+    assert (config.decoder.pause_heads, config.pause_head) == (1, 0)
+
+
+def test_the_rope_base_where_a_config_does_not_say(trfs: Path) -> None:
+    edit_json(trfs / "config.json", rope_parameters=None, rope_theta=None)
+    assert mlx_kstt.load(trfs).config.decoder.transformer.rope_base == 100_000.0
+
+
 def test_a_missing_shard(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "trfs-sharded", SPEC, "trfs-sharded")
     shard = sorted(folder.glob("model-*.safetensors"))[1]
@@ -175,6 +219,8 @@ def test_a_checkpoint_quantised_elsewhere(original: Path) -> None:
         ("original", "dim", None, "config.json lacks dim"),
         ("original", "cross_attention", True, "config.json has cross_attention True; only False is supported"),
         ("original", "norm", "layer_norm", "config.json has norm 'layer_norm'"),
+        ("original", "delays", [0, 1, 1], "config.json has delays [0, 1, 1]; only streams that are not delayed"),
+        ("trfs", "rope_parameters", {"rope_type": "linear", "factor": 8}, "rope_parameters has rope_type 'linear'"),
     ],
 )
 def test_configs_that_are_not_implemented(tmp_path: Path, layout: str, key: str, value: object, message: str) -> None:

@@ -116,3 +116,18 @@ def test_a_step_writes_its_rings_in_place() -> None:
     assert extra() > 0.9 * rings
     del mark
     assert extra() < 0.05 * rings
+
+
+def test_whole_recordings_are_rebased_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes, ids and logits of long recordings: each of the codec and the decoder is moved back every so often."""
+    config = small_config(context=40)
+    long, calls = engine(config), []
+    monkeypatch.setattr(long._codec, "rebase", lambda state: calls.append("codec") or state)
+    monkeypatch.setattr(long._decoder, "rebase", lambda state: calls.append("decoder") or state)
+    codes, text = random_inputs(config, 2_200)
+    long.encode(np.zeros(1_200 * 1920, np.float32))
+    assert calls == ["codec"] * 2
+    long.generate(codes)
+    assert calls == ["codec"] * 2 + ["decoder"] * 2
+    long.forward(codes, text)
+    assert calls == ["codec"] * 2 + ["decoder"] * 4

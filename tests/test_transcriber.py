@@ -15,6 +15,7 @@ from mlx_kstt import EndOfTurn, Pause, Word
 from mlx_kstt.checkpoints import BUNDLED, load_model, read_checkpoint
 from mlx_kstt.engine import Engine
 from mlx_kstt.mlx_thread import on_mlx_thread
+from mlx_kstt.transcriber import _collect
 
 # isort: split
 import mlx.core as mx
@@ -91,6 +92,19 @@ def test_a_transcript_adds_up(tiny, recordings) -> None:
     assert {type(event) for event in transcript.events} == {Word, Pause, EndOfTurn}
 
 
+def test_a_revised_word_takes_the_place_of_its_first_version() -> None:
+    dog, dogs, pause, bark = (
+        Word("dog", 1.0, 1.2, 0.9),
+        Word("dogs", 1.0, 1.4, 0.8),
+        Pause(1.3, (0.9,)),
+        Word("bark", 2, 3, 1),
+    )
+    events: list[mlx_kstt.Event] = []
+    for new in (dog, mlx_kstt.Partial("dog", 1.0), pause, dogs, bark):
+        _collect([new], events)
+    assert events == [dogs, pause, bark]
+
+
 def test_progress_tells_the_seconds_heard(tiny, recordings) -> None:
     told: list[float] = []
     transcript = tiny.transcribe(recordings[0].path, progress=told.append)
@@ -139,7 +153,7 @@ def test_compiled_steps_give_the_same_ids(tiny, recordings) -> None:
     @on_mlx_thread
     def compiled() -> mlx_kstt.Transcriber:
         checkpoint = read_checkpoint(BUNDLED["tiny"], delay=None, prefix=None)
-        engine = Engine(load_model(checkpoint, mx.float32), checkpoint.config, compiled=True)
+        engine = Engine(load_model(checkpoint, mx.float32)[0], checkpoint.config, compiled=True)
         return mlx_kstt.Transcriber(engine, checkpoint.config, tiny.tokenizer)
 
     stt = compiled()

@@ -54,6 +54,12 @@ def test_a_revised_word_stands_once() -> None:
     assert [event.text for _, event in said if isinstance(event, EndOfTurn)] == ["dogs"]
 
 
+def test_a_word_that_is_revised_after_its_turn_stays_out_of_the_next() -> None:
+    probabilities = [0.1] * 5 + [0.8] * 15 + [0.1] * 5 + [0.8] * 15
+    said = run(probabilities, {2: word("dog", 1.0), 17: word("dogs", 1.0), 22: word("bark", 2.0)})
+    assert [event.text for _, event in said if isinstance(event, EndOfTurn)] == ["dog", "bark"]
+
+
 def test_the_prefix_is_not_the_users_time() -> None:
     said = run([0.1] * 20 + [0.8] * 15, {15: word("hello")}, prefix=1.0)
     assert [event.time for _, event in said if isinstance(event, Pause | EndOfTurn)] == [0.6, 0.6]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models
 
 import mlx_kstt
 from mlx_kstt.events import Event, Partial, Word
@@ -117,6 +120,24 @@ def test_partials_grow_and_hold_back_half_characters() -> None:
     assert words_of([MARK, CAF, C3, A9])[0].text == "café"
 
 
+def write_json_tokenizer(path: Path) -> JsonTokenizer:
+    """PIECES as a tokenizer.json with byte fallback."""
+    vocabulary = [(piece, -float(id)) for id, piece in enumerate(PIECES)]
+    model = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    replace, strip = decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)
+    model.decoder = decoders.Sequence([replace, decoders.ByteFallback(), decoders.Fuse(), strip])
+    model.save(str(path))
+    return JsonTokenizer(path)
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "json"])
+def test_partials_only_grow_through_several_characters_of_bytes(kind: str, tmp_path: Path) -> None:
+    tokenizer = FakeTokenizer() if kind == "sentencepiece" else write_json_tokenizer(tmp_path / "tokenizer.json")
+    events = events_of([MARK, CAF, C3, A9, C3, A9, S], tokenizer=tokenizer)
+    texts = [event.text for event in events if isinstance(event, Partial)]
+    assert texts == ["caf", "caf", "café", "café", "caféé", "caféés"]
+
+
 def test_a_lone_mark_joins_the_piece_after_it_and_says_nothing_alone() -> None:
     assert spans([MARK, LONE, ING]) == [("ing", 0.0, 0.24)]
     assert spans([MARK, LONE, PAD, PAD, PAD, MARK, THE]) == [("the", 0.4, 0.56)]
@@ -153,17 +174,9 @@ def test_joined_words_are_the_bundled_tokenizers_own_text(tiny: mlx_kstt.Transcr
     check_invariants(random_ids(seed, tiny.tokenizer.size), tiny.tokenizer)
 
 
-def test_both_kinds_of_tokenizer_agree(tmp_path) -> None:
+def test_both_kinds_of_tokenizer_agree(tmp_path: Path) -> None:
     """A tokenizer.json with byte fallback, against the same rules written down above."""
-    import tokenizers
-    from tokenizers import decoders, models
-
-    vocabulary = [(piece, -float(id)) for id, piece in enumerate(PIECES)]
-    model = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
-    replace, strip = decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)
-    model.decoder = decoders.Sequence([replace, decoders.ByteFallback(), decoders.Fuse(), strip])
-    model.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = JsonTokenizer(tmp_path / "tokenizer.json")
+    tokenizer = write_json_tokenizer(tmp_path / "tokenizer.json")
     for seed in range(10):
         check_invariants(random_ids(seed, tokenizer.size), tokenizer)
         # Where bytes are no UTF-8 the two libraries write different numbers of replacement characters.

@@ -26,7 +26,7 @@ PAUSE_THRESHOLD = 0.3
 def main(source: Path, target: Path) -> None:
     """Write config.json, model.safetensors and the tokenizer to the target."""
     checkpoint = checkpoints.read_checkpoint(source, delay=None, prefix=None)
-    model = checkpoints.load_model(checkpoint, mx.float32)
+    model, _ = checkpoints.load_model(checkpoint, mx.float32)
     config = replace(checkpoint.config, pause_threshold=PAUSE_THRESHOLD)
     target.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(target / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})

@@ -20,7 +20,9 @@ from mlx_kstt.outputs import Transcript
 class FakeTranscriber:
     """Hears "heard 0.50 s" in half a second of anything."""
 
-    def transcribe(self, source: Audio, *, temperature: float, progress: Callable[[float], None]) -> Transcript:
+    def transcribe(
+        self, source: Audio, *, temperature: float, seed: int, progress: Callable[[float], None]
+    ) -> Transcript:
         samples = 0
         with source:
             for block in source.blocks():

@@ -96,17 +96,20 @@ def test_a_transcript_goes_to_standard_output_and_nothing_elsewhere(capsys: pyte
 def test_options_reach_the_model(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = []
 
-    def remember(self: FakeTranscriber, source: Any, *, temperature: float, progress: Any) -> Any:
-        heard.append((temperature, np.concatenate(list(source.blocks()))[:4].tolist()))
+    def remember(self: FakeTranscriber, source: Any, *, temperature: float, seed: int, progress: Any) -> Any:
+        heard.append((temperature, seed, np.concatenate(list(source.blocks()))[:4].tolist()))
         return mlx_kstt.Transcript((), 0.0)
 
     monkeypatch.setattr(FakeTranscriber, "transcribe", remember)
     soundfile.write("stereo.wav", np.tile(np.array([[0.5, -0.25]], np.float32), (2400, 1)), 24_000, subtype="FLOAT")
     choice = ["--model", "some/repo", "--dtype", "float16", "--revision", "v2", "--offline", "--delay", "2.5"]
-    assert transcribe("stereo.wav", *choice, "--prefix", "0", "--temperature", "0.25", "--channel", "1") == 0
+    assert (
+        transcribe("stereo.wav", *choice, "--prefix", "0", "--temperature", "0.25", "--seed", "7", "--channel", "1")
+        == 0
+    )
     options = {"dtype": "float16", "revision": "v2", "offline": True, "delay": 2.5, "prefix": 0.0}
     assert loads.calls == [("some/repo", options)]
-    assert heard == [(0.25, [-0.25] * 4)]
+    assert heard == [(0.25, 7, [-0.25] * 4)]
 
 
 def test_the_fake_takes_what_the_real_one_takes() -> None:

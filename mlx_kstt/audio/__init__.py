@@ -7,7 +7,7 @@ no more memory than a minute. Knows nothing of frames, of the model and of micro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,10 +65,15 @@ def open_raw(pipe: BinaryIO, *, sampling_rate: int = SAMPLE_RATE, encoding: str 
     return Audio(pipe_source(pipe, sampling_rate, encoding))
 
 
-def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
-    """The audio and video files in a folder and the folders below, by their suffix, sorted; hidden ones are skipped."""
+def find_audio(folder: str | os.PathLike[str], *, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """The audio and video files in a folder and the folders below, by their suffix, sorted; hidden ones are skipped.
+
+    Args:
+        folder: searched at any depth.
+        on_error: called for each folder that cannot be read; it is skipped.
+    """
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in files if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)

@@ -92,6 +92,10 @@ def _open(file: BinaryIO) -> tuple[_Sequential, bool]:
         raise NotDecoded(error.error_string.rstrip(".")) from error
 
 
+_MOST_VALUES = 2**20
+"""Samples of all channels in a block: a header may announce a thousand channels."""
+
+
 def _handle(file: BinaryIO) -> int | BinaryIO:
     """What libsndfile opens: the descriptor of a real file, since Ctrl-C is lost in calls back to Python."""
     file.seek(0)
@@ -99,10 +103,10 @@ def _handle(file: BinaryIO) -> int | BinaryIO:
 
 
 def _blocks(sound: _Sequential, least: int, cut: bool) -> Iterator[np.ndarray]:
-    """Blocks of one second. Fewer than `least` samples, or a file known to be `cut`, end in BrokenOff."""
-    count = 0
+    """Blocks of at most one second. Fewer than `least` samples, or a file known to be `cut`, end in BrokenOff."""
+    count, size = 0, max(1, min(sound.samplerate, _MOST_VALUES // sound.channels))
     while True:
-        block = np.full((sound.samplerate, sound.channels), np.nan, np.float32)
+        block = np.full((size, sound.channels), np.nan, np.float32)
         try:
             read = sound.read(out=block)
         except soundfile.LibsndfileError as error:

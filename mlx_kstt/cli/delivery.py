@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,9 @@ def printable(text: str) -> str:
 
 
 def complain(message: str) -> None:
-    """One line on standard error."""
-    print(f"mlx_kstt: {printable(message)}", file=sys.stderr)
+    """One line on standard error; a transcript is not given up because nobody can be told of it."""
+    with suppress(OSError):
+        print(f"mlx_kstt: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -97,17 +98,19 @@ class Printer:
 
     def __enter__(self) -> Printer:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be valid text
+            # A file's name need not be valid text; JSON is UTF-8 wherever it goes.
+            encoding = "utf-8" if self._form in ("json", "jsonl") else sys.stdout.encoding
+            sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
         return self
 
     def print(self, name: str, transcript: Transcript) -> None:
-        _send(self._shared(name, transcript) if self._several else render(transcript, self._form, self._style))
+        send(self._shared(name, transcript) if self._several else render(transcript, self._form, self._style))
         self._count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Completes the array, also after an interruption."""
         if self._several and self._form == "json" and not isinstance(error, (OSError, KsttError)):
-            _send("\n]\n" if self._count else "[]\n")
+            send("\n]\n" if self._count else "[]\n")
 
     def _shared(self, name: str, transcript: Transcript) -> str:
         if self._form == "json":
@@ -117,7 +120,13 @@ class Printer:
         return "\n" * bool(self._count) + f"==> {printable(name)} <==\n" + render(transcript, self._form, self._style)
 
 
-def _send(text: str) -> None:
+def send(text: str) -> None:
+    """Print the text on standard output as it is.
+
+    Raises:
+        BrokenPipeError: whoever read standard output has gone.
+        KsttError: standard output takes no more.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -11,7 +11,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -49,7 +49,11 @@ def find_sources(arguments: Iterable[str]) -> tuple[list[Source], list[str]]:
     """The sources behind files, folders (searched at any depth) and "-", each once, and what is wrong with the rest."""
     found: dict[object, Source] = {}
     problems: list[str] = []
-    for source in chain.from_iterable(map(_named, arguments)):
+
+    def on_error(error: OSError) -> None:
+        problems.append(f"{error.filename} cannot be read ({error.strerror}): check the path and its permissions")
+
+    for source in chain.from_iterable(_named(argument, on_error) for argument in arguments):
         try:
             found.setdefault(_identity(source), source)
         except OSError as error:
@@ -99,12 +103,12 @@ def without_unwritable(jobs: Iterable[Job]) -> tuple[list[Job], list[str]]:
     return kept, problems
 
 
-def _named(argument: str) -> list[Source]:
+def _named(argument: str, on_error: Callable[[OSError], None]) -> list[Source]:
     """What the argument stands for; a folder without audio, or one that cannot be read, stands for itself."""
     if argument == STDIN:
         return [Source("<stdin>", None, Path("stdin"))]
     path = Path(argument)
-    files = find_audio(path) if os.path.isdir(path) else []
+    files = find_audio(path, on_error=on_error) if os.path.isdir(path) else []
     return [Source(str(file), file, file.relative_to(path)) for file in files] or [
         Source(str(path), path, Path(path.name))
     ]

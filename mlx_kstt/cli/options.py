@@ -35,7 +35,11 @@ def add_transcribe(parser: argparse.ArgumentParser, *, run: Callable[[argparse.N
     """Make it the parser of `transcribe`, which `run` carries out."""
     parser.set_defaults(run=run, usage_error=parser.error)
     parser.add_argument(
-        "source", nargs="+", metavar="SOURCE", help='a file, a folder (searched at any depth), or "-" for raw PCM'
+        "source",
+        nargs="+",
+        type=_named,
+        metavar="SOURCE",
+        help='a file, a folder (searched at any depth), or "-" for raw PCM',
     )
     _add_model_options(parser.add_argument_group("model"))
     _add_audio_options(parser.add_argument_group("audio"))
@@ -46,14 +50,24 @@ def add_transcribe(parser: argparse.ArgumentParser, *, run: Callable[[argparse.N
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
-        "--model", default=mlx_kstt.DEFAULT_MODEL, help='hub repository, local folder, or "tiny" (default: %(default)s)'
+        "--model",
+        type=_named,
+        default=mlx_kstt.DEFAULT_MODEL,
+        help='hub repository, local folder, or "tiny" (default: %(default)s)',
     )
+    add_checkpoint_options(group)
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the text decoder (default: by device)")
+    add("--temperature", type=_number, default=0.0, help="above 0 draws tokens at random (default: 0)")
+    add("--seed", type=_count, default=0, metavar="N", help="of the draws (default: 0)")
+
+
+def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
+    """Options of whatever reads a checkpoint."""
+    add = group.add_argument
     add("--revision", help="branch, tag or commit of the hub repository")
     add("--offline", action="store_true", help="never use the network")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the text decoder (default: by device)")
-    add("--delay", type=_number, metavar="SECONDS", help="the model's delay, where the checkpoint does not say")
-    add("--prefix", type=_number, metavar="SECONDS", help="silence put first, where the checkpoint does not say")
-    add("--temperature", type=_number, default=0.0, help="above 0 draws tokens at random (default: 0)")
+    add("--delay", type=_number, metavar="SECONDS", help="the model's delay, instead of what the checkpoint says")
+    add("--prefix", type=_number, metavar="SECONDS", help="silence put first, instead of what the checkpoint says")
 
 
 def _add_audio_options(group: argparse._ArgumentGroup) -> None:
@@ -68,7 +82,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "--format", type=_formats, action="extend", help=f"any of {','.join(FORMATS)} (default: txt); may be repeated"
     )
     place = group.add_mutually_exclusive_group()
-    place.add_argument("--output-dir", type=Path, metavar="DIR", help="write files there, not to standard output")
+    place.add_argument("--output-dir", type=_folder, metavar="DIR", help="write files there, not to standard output")
     place.add_argument("--save", action="store_true", help="write files beside each source, not to standard output")
     group.add_argument("--skip-existing", action="store_true", help="do not write files again that are there already")
     group.add_argument(
@@ -98,9 +112,26 @@ def _number(text: str) -> float:
     return value
 
 
+def _named(text: str) -> str:
+    """An empty name is a shell variable that was not set; as a path it would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(_named(text))
+
+
 def _channel(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a channel: they are counted from 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
     return int(text)
 
 
@@ -149,6 +180,7 @@ def _misuses(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     yield printed and args.skip_existing, f"--skip-existing needs {places}"
     yield args.save and piped, 'there is no place beside "-": use --output-dir'
     yield args.rate is not None and not piped, '--rate is for raw PCM from "-" only'
+    yield args.channel is not None and piped, 'raw PCM from "-" has one channel: leave --channel out'
     yield args.encoding is not None and not piped, '--encoding is for raw PCM from "-" only'
     yield args.paragraph_gap is not None and "txt" not in (form, *others), "--paragraph-gap is for the format txt only"
     for name in _given_rules(args):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import mlx_kstt
 
@@ -32,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
         complain(problem)
     if not jobs:
         return int(bool(problems))
-    transcriber = _load(args)
+    load = cache(partial(_load, args))  # when the first source has been opened: a bad one need not fetch a model
     with Printer(chosen_formats(args)[0], style, several=from_several(args) and not to_files(args)) as printer:
-        done = [_do(transcriber, job, title, args, style, printer) for job, title in _titled(jobs)]
+        done = [_do(load, job, title, args, style, printer) for job, title in _titled(jobs)]
     return int(bool(problems) or not all(done))
 
 
@@ -71,13 +72,22 @@ def _titled(jobs: Sequence[Job]) -> list[tuple[Job, str]]:
 
 
 def _do(
-    transcriber: mlx_kstt.Transcriber, job: Job, title: str, args: argparse.Namespace, style: Style, printer: Printer
+    load: Callable[[], mlx_kstt.Transcriber],
+    job: Job,
+    title: str,
+    args: argparse.Namespace,
+    style: Style,
+    printer: Printer,
 ) -> bool:
     """One job, done whole or complained about. Returns whether it was done whole."""
     name = job.source.name
     try:
-        with _open(job.source, args) as audio, Bar(printable(title), audio.duration) as bar:
-            transcript = transcriber.transcribe(audio, temperature=args.temperature, progress=bar.update)
+        with _open(job.source, args) as audio:
+            transcriber = load()
+            with Bar(printable(title), audio.duration) as bar:
+                transcript = transcriber.transcribe(
+                    audio, temperature=args.temperature, seed=args.seed, progress=bar.update
+                )
     except AudioError as error:
         complain(_naming(name, str(error)))
         return False

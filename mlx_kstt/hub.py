@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from .config import FORMAT
 from .errors import HubError
+from .hub_errors import explained, general_sentence
+from .sizes import human_size
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,7 +26,6 @@ OPTIONAL = ("preprocessor_config.json", "processor_config.json", "extra_heads.sa
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 _SUFFIXES = (".json", ".model", ".safetensors")
-_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def fetch(repo: str, *, revision: str | None = None, offline: bool = False, announce: Callable[[str], None]) -> Path:
@@ -44,7 +44,7 @@ def fetch(repo: str, *, revision: str | None = None, offline: bool = False, anno
     """
     from huggingface_hub import constants
 
-    with _explained(repo, revision):
+    with explained(lambda error: _sentence(error, repo, revision)):
         folder = _cached(repo, revision)
         if folder is None and (offline or constants.HF_HUB_OFFLINE):
             raise HubError(
@@ -139,7 +139,7 @@ def _download(repo: str, revision: str | None, announce: Callable[[str], None]) 
     sizes = [listed[name].size or 0 for name in names if not (blobs / _blob(listed[name])).exists()]
     if sizes:
         _check_space(sum(sizes), folder, repo)
-        announce(f"Fetching {repo}: {_human(sum(sizes))} in {len(sizes)} file{'s' * (len(sizes) > 1)}")
+        announce(f"Fetching {repo}: {human_size(sum(sizes))} in {len(sizes)} file{'s' * (len(sizes) > 1)}")
     for name in names:
         download(name)
     return folder
@@ -163,16 +163,9 @@ def _check_space(size: int, folder: Path, repo: str) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise HubError(
-            f"{repo} needs {_human(size)} on the disk of {folder.parent.parent}, which has {_human(free)} left: "
-            "free some space, or set HF_HOME to a folder on a larger disk"
+            f"{repo} needs {human_size(size)} on the disk of {folder.parent.parent}, "
+            f"which has {human_size(free)} left: free some space, or set HF_HOME to a folder on a larger disk"
         )
-
-
-def _human(size: int) -> str:
-    for unit, scale in _UNITS:
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _read(path: Path, repo: str) -> Mapping[str, Any]:
@@ -187,27 +180,10 @@ def _read(path: Path, repo: str) -> Mapping[str, Any]:
     return content
 
 
-@contextmanager
-def _explained(repo: str, revision: str | None) -> Iterator[None]:
-    """Turns what huggingface_hub raises into a HubError of one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # Its HTTP library has changed twice; the base of its own HTTP error is that library's. RuntimeError is hf_xet's.
-    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
-    try:
-        yield
-    except HubError:
-        raise
-    except (HFValidationError, http_error, OSError, RuntimeError) as error:
-        raise HubError(_sentence(error, repo, revision)) from error
-
-
 def _sentence(error: Exception, repo: str, revision: str | None) -> str:
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        return _sentence(error.__cause__, repo, revision)
     if isinstance(error, errors.HFValidationError):
         return f"{repo!r} is neither a local folder nor a repository of the hub: name one as owner/name"
     if isinstance(error, errors.GatedRepoError):
@@ -216,10 +192,6 @@ def _sentence(error: Exception, repo: str, revision: str | None) -> str:
         return f"{hub} has no public model {repo}: check its name, or log in with `hf auth login` if it is private"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repo} has no revision {revision!r}: see {hub}/{repo}/tree/main for its branches and tags"
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        advice = "try again later" if status == 429 or status >= 500 else "check your login with `hf auth whoami`"
-        return f"{hub} answered a request for {repo} with HTTP status {status}: {advice}, or name a local folder"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk of {constants.HF_HUB_CACHE} is full: free some space, or set HF_HOME to another disk"
     if (
@@ -228,4 +200,4 @@ def _sentence(error: Exception, repo: str, revision: str | None) -> str:
         and not isinstance(error, (ConnectionError, TimeoutError))
     ):
         return f"The cache {constants.HF_HUB_CACHE} cannot be used ({error}): set HF_HOME to another folder"
-    return f"{repo} cannot be fetched from {hub} ({error}): check the network connection, or name a local folder"
+    return general_sentence(error, repo, "fetched from", "name a local folder")

@@ -1,22 +1,31 @@
 """A model hub on 127.0.0.1: the few answers of the real one that huggingface_hub asks for.
 
-In: repositories as dictionaries of file contents. Out: a list of the requests that came. Knows nothing of checkpoints.
+In: repositories as dictionaries of file contents. Out: a list of the requests that came, and the repositories with what
+was uploaded (see fake_hub_uploads.py). Knows nothing of checkpoints.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from fake_hub_uploads import LARGE, UploadHandler
 
-LARGE = ".safetensors"
+_UNWANTED = (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,12 @@ class FakeRepo:
         large = {"lfs": {"size": size, "sha256": self.etag(name), "pointerSize": 134}} if name.endswith(LARGE) else {}
         return {"rfilename": name, "size": size, "blobId": self.etag(name), **large}
 
+    def entry(self, name: str) -> dict[str, object]:
+        """The same facts as they stand in a listing of the repository's tree."""
+        size = len(self.files[name])
+        large = {"lfs": {"size": size, "oid": self.etag(name), "pointerSize": 134}} if name.endswith(LARGE) else {}
+        return {"type": "file", "path": name, "size": size, "oid": self.etag(name), **large}
+
 
 @dataclass
 class FakeHub:
@@ -46,12 +61,14 @@ class FakeHub:
 
     Attributes:
         requests: (method, path) of every request so far.
+        large: contents of uploaded large files by their SHA-256, committed or not.
         failures: the end of a path -> the HTTP status to answer instead.
         breaks: the end of a path -> how many times more to close the connection in the middle of its contents.
     """
 
     repos: dict[tuple[str, str], FakeRepo] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    large: dict[str, bytes] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     breaks: dict[str, int] = field(default_factory=dict)
 
@@ -96,8 +113,7 @@ class FakeHub:
         return False
 
 
-class _Handler(BaseHTTPRequestHandler):
-    hub: FakeHub
+class _Handler(UploadHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -106,14 +122,25 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: object) -> None:
         """Silence: `FakeHub.requests` is the log."""
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if status := self.hub.failure(path):
-            self._send(status, b"")
+            self.send(status, b"")
+        elif self.command in ("POST", "PUT"):
+            self.take(path, body)
+        elif "/tree/" in path:
+            self._tree(*path.removeprefix("/api/models/").split("/tree/"))
         elif path.startswith("/api/models/"):
             self._model_info(path.removeprefix("/api/models/"))
         else:
@@ -125,7 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
         name, _, revision = path.partition("/revision/")
         if repo := self._repo(name, revision or "main"):
             siblings = [repo.sibling(file) for file in sorted(repo.files)]
-            self._send(200, json.dumps({"id": name, "sha": repo.commit, "siblings": siblings}).encode())
+            self.send_json({"id": name, "sha": repo.commit, "siblings": siblings})
+
+    def _tree(self, name: str, revision: str) -> None:
+        if repo := self._repo(name, revision):
+            self.send_json([repo.entry(file) for file in sorted(repo.files)])
 
     def _file(self, name: str, revision: str, file: str) -> None:
         repo = self._repo(name, revision)
@@ -150,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         if first:
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         broken = self.command == "GET" and self.hub.breaks_now(file)
-        self._send(206 if first else 200, content[first:], headers, broken=broken)
+        self.send(206 if first else 200, content[first:], headers, broken=broken)
 
     def _repo(self, name: str, revision: str) -> FakeRepo | None:
         """The repository at that revision; where there is none, the real hub's answer is sent."""
@@ -161,15 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _error(self, status: int, code: str) -> None:
-        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, *, broken: bool = False) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body[: len(body) // 2] if broken else body)
+        self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, home: Path) -> None:
@@ -180,8 +203,9 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, home: Path) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     monkeypatch.setenv("HF_HOME", str(home))
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+    for name in _UNWANTED:
         monkeypatch.delenv(name, raising=False)
     for module in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
         monkeypatch.delitem(sys.modules, module)

@@ -156,14 +156,6 @@ def test_a_partly_cached_checkpoint_is_completed(hub: FakeHub, lost: str) -> Non
     assert "1 file" in lines[0] and "1 files" not in lines[0]
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(999, "999 bytes"), (1_000, "1.0 kB"), (12_200_000, "12.2 MB"), (2_363_166_400, "2.4 GB")],
-)
-def test_sizes_are_said_as_the_hub_says_them(size: int, text: str) -> None:
-    assert kstt_hub._human(size) == text
-
-
 def test_an_interrupted_download_is_completed(hub: FakeHub) -> None:
     hub.add(NAME, ORIGINAL)
     hub.failures["model.safetensors"] = 503

@@ -15,7 +15,9 @@ import mlx_kstt
 
 from ..errors import KsttError, OptionError
 from . import transcribe
+from .convert import add_convert
 from .delivery import complain
+from .info import add_info
 from .options import add_transcribe
 
 
@@ -61,4 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlx_kstt {mlx_kstt.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     add_transcribe(commands.add_parser("transcribe", help="audio to text, subtitles or data"), run=transcribe.run)
+    add_convert(commands.add_parser("convert", help="a checkpoint quantised, in one folder that loads at once"))
+    add_info(commands.add_parser("info", help="what a checkpoint is, and how fast a machine can be with it"))
     return parser

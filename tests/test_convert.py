@@ -239,25 +239,34 @@ def test_killed_at_any_moment_the_target_is_whole_or_not_there(tmp_path: Path) -
         "import sys; from mlx_kstt.convert import convert; print(flush=True)\n"
         "convert(*sys.argv[1:], quantize='q4', samples=())"
     )
-    target, rng, whole, killed = tmp_path / "target", random.Random(7), 0, 0
-    reference = None
-    for _ in range(30):
-        process = subprocess.Popen([sys.executable, "-c", program, str(source), str(target)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", program, str(source), str(target := tmp_path / "target")]
+
+    def start() -> subprocess.Popen[bytes]:
+        """A conversion that is about to begin."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.12))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
         process.stdout.close()
+        return process
+
+    process, begin = start(), time.monotonic()
+    assert process.wait() == 0
+    needed, reference, rng, killed = time.monotonic() - begin, tensors(target), random.Random(7), 0
+    for _ in range(100):
+        shutil.rmtree(target, ignore_errors=True)
+        process = start()
+        time.sleep(rng.uniform(0, needed))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
         if target.exists():
             found = tensors(target)
-            reference = reference or found
-            assert found.keys() == reference.keys()
+            assert all(np.array_equal(found[name], value) for name, value in reference.items())
             assert mlx_kstt.load(target).config.quantization
-            whole += 1
-            shutil.rmtree(target)
         assert {path.name: path.read_bytes() for path in source.iterdir()} == before
-    assert killed >= 20
+        if killed == 20:
+            break
+    assert killed == 20
+    shutil.rmtree(target, ignore_errors=True)
     convert(source, target, **QUIET)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"], (
         "leftovers of the killed are cleared"

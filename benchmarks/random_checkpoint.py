@@ -15,9 +15,7 @@ from typing import Any
 
 import tokenizers
 
-import mlx_kstt
 from mlx_kstt import layouts
-from mlx_kstt.config import SttConfig
 from mlx_kstt.foreign_configs import from_kyutai, from_transformers
 
 # isort: split
@@ -56,8 +54,11 @@ def write(size: str, layout: str, folder: Path) -> Path:
     raw = _KYUTAI | _SIZES[size]
     _save_tokenizer(folder / raw["tokenizer_name"], raw["text_card"])
     if layout == "trfs":
+        seconds = raw["stt_config"]
+        (folder / "preprocessor_config.json").write_text(json.dumps(seconds), "utf-8")
         raw = _transformers_config(raw)
-        _save(folder / "model.safetensors", layouts.transformers(from_transformers(raw, raw, delay=None, prefix=None)))
+        config = from_transformers(raw, seconds, delay=None, prefix=None)
+        _save(folder / "model.safetensors", layouts.transformers(config))
     else:
         config = from_kyutai(raw, delay=None, prefix=None)
         if layout == "candle":
@@ -70,7 +71,6 @@ def write(size: str, layout: str, folder: Path) -> Path:
 
 
 def _transformers_config(raw: dict[str, Any]) -> dict[str, Any]:
-    stt = raw["stt_config"]
     return {
         "model_type": "kyutai_speech_to_text",
         "hidden_size": raw["dim"],
@@ -83,7 +83,6 @@ def _transformers_config(raw: dict[str, Any]) -> dict[str, Any]:
         "sliding_window": raw["context"],
         "rms_norm_eps": 1e-8,
         "rope_theta": raw["max_period"],
-        **stt,
     }
 
 
@@ -109,11 +108,6 @@ def _values(name: str, shape: tuple[int, ...]) -> mx.array:
         return mx.ones(shape)
     fan_in = shape[1] if len(shape) > 1 else 1
     return mx.random.normal(shape) * (0.02 if len(shape) == 1 else fan_in**-0.5)
-
-
-def config_of(folder: Path) -> SttConfig:
-    """What the checkpoint in a folder is."""
-    return mlx_kstt.checkpoints.read_checkpoint(folder, delay=None, prefix=None).config
 
 
 if __name__ == "__main__":

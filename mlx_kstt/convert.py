@@ -18,7 +18,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from .card import model_card, read_origin
-from .checkpoints import Checkpoint, dequantized, find_checkpoint, only, read_checkpoint, read_tensors
+from .checkpoints import Checkpoint, find_checkpoint, read_checkpoint
 from .config import SttConfig
 from .errors import CheckpointError, OptionError
 from .mlx_thread import on_mlx_thread
@@ -29,6 +29,7 @@ from .samples import Sample, default_samples
 from .saving import SHARD_BYTES, new_folder, write_config, write_tensors
 from .search import SearchResult, search
 from .transcriber import checked_dtype, load, print_to_stderr
+from .weights import dequantized, only, read_tensors
 
 PROOF = "proof.json"
 _NORM_WEIGHT, _HEAD_WEIGHT, _PAUSE_HEADS_WEIGHT = "decoder.norm.weight", f"{HEAD}.weight", f"{PAUSE_HEADS}.weight"

@@ -102,8 +102,9 @@ class Proof:
         ]
 
     def _method(self) -> str:
+        heard = f"{self.recordings} recording{'s' * (self.recordings != 1)}"
         return (
-            f"Measured on {self.machine} with {self.seconds:.1f} s of audio in {self.recordings} recordings. "
+            f"Measured on {self.machine} with {self.seconds:.1f} s of audio in {heard}. "
             "Teacher-forced: both models are given the source's codes and text. "
             "Free-running: each follows its own text, and ids are compared frame by frame, so that a word that comes a "
             "frame later counts although the transcript is the same. "

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from .audio import Audio, open_audio, resample_blocks
-from .checkpoints import find_checkpoint, load_model, read_checkpoint
+from .checkpoints import find_checkpoint, read_checkpoint
 from .config import MOST_SECONDS, SAMPLE_RATE, SttConfig
 from .engine import Engine
 from .errors import CheckpointError, OptionError
@@ -26,6 +26,7 @@ from .outputs import Transcript
 from .quantization import Recipe
 from .stream import Stream, StreamOptions, checked_sound
 from .tokenizer import Tokenizer, open_tokenizer
+from .weights import load_model
 
 DEFAULT_MODEL = "kyutai/stt-1b-en_fr-candle"
 """Has pause heads, and runs in real time from an M1 on."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import mlx.core as mx
 import mlx.nn as nn
 
-from .checkpoints import Checkpoint, read_tensors
+from .checkpoints import Checkpoint
 from .distances import Share
 from .engine import Engine, Model
 from .mlx_thread import on_mlx_thread
@@ -22,6 +22,7 @@ from .samples import Sample, read_excerpts
 from .sizes import step_bytes
 from .tokenizer import open_tokenizer
 from .transcriber import Transcriber
+from .weights import read_tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ import soundfile
 
 import mlx_kstt
 from mlx_kstt import EndOfTurn, Pause, Word
-from mlx_kstt.checkpoints import BUNDLED, load_model, read_checkpoint
+from mlx_kstt.checkpoints import BUNDLED, read_checkpoint
 from mlx_kstt.engine import Engine
 from mlx_kstt.mlx_thread import on_mlx_thread
 from mlx_kstt.transcriber import _collect
+from mlx_kstt.weights import load_model
 
 # isort: split
 import mlx.core as mx

@@ -38,7 +38,11 @@ def read_origin(source: str | Path, folder: Path) -> Origin:
     if repo and repo.startswith("kyutai/"):
         return Origin(repo, _KYUTAI_LICENCE)
     readme = folder / "README.md"
-    front = re.match(r"---\n(.*?)\n---", readme.read_text("utf-8"), re.DOTALL) if readme.is_file() else None
+    front = (
+        re.match(r"---\n(.*?)\n---", readme.read_text("utf-8", errors="replace"), re.DOTALL)
+        if readme.is_file()
+        else None
+    )
     fields = dict(re.findall(r"^(license|base_model): *(\S+)$", front[1], re.MULTILINE)) if front else {}
     return Origin(repo or fields.get("base_model"), fields.get("license"))
 

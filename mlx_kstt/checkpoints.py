@@ -1,7 +1,7 @@
 """Checkpoints: where they are, which layout they have, and the strict load.
 
-In: a folder, a hub repo or the name of the bundled model. Out: a `Checkpoint` read from its config and headers alone,
-and from it a `Model` with evaluated weights. A layout is told by the tensors' names, never by the name of a file or
+In: a folder, a hub repo or the name of the bundled model. Out: a `Checkpoint` read from its config and headers alone;
+weights.py makes a model of it. A layout is told by the tensors' names, never by the name of a file or
 repo.
 """
 
@@ -61,7 +61,7 @@ def find_checkpoint(model: str | Path, *, revision: str | None, offline: bool, a
         CheckpointError: the path names no folder.
         HubError: see `hub.fetch`.
     """
-    path = Path(model).expanduser()
+    path = home_expanded(model)
     if path.is_dir():
         return path
     if str(model) in BUNDLED:
@@ -73,6 +73,18 @@ def find_checkpoint(model: str | Path, *, revision: str | None, offline: bool, a
             f"{model} is no folder, no hub repo (owner/name) and no bundled model ({', '.join(BUNDLED)})"
         )
     return fetch(str(model), revision=revision, offline=offline, announce=announce)
+
+
+def home_expanded(path: str | Path) -> Path:
+    """The path with ~ and ~name replaced by home folders.
+
+    Raises:
+        CheckpointError: nobody has this name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} names no user's home: write the path out") from error
 
 
 @on_mlx_thread

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from .audio import open_audio
 from .card import model_card, read_origin
-from .checkpoints import Checkpoint, find_checkpoint, read_checkpoint
+from .checkpoints import Checkpoint, find_checkpoint, home_expanded, read_checkpoint
 from .config import SttConfig
 from .errors import CheckpointError, OptionError
 from .mlx_thread import on_mlx_thread
@@ -26,7 +27,7 @@ from .proof import Proof
 from .prove import disk_bytes, prove
 from .quantization import HEAD, PAUSE_HEADS, Recipe
 from .samples import Sample, default_samples
-from .saving import SHARD_BYTES, new_folder, write_config, write_tensors
+from .saving import SHARD_BYTES, check_target, new_folder, write_config, write_tensors
 from .search import SearchResult, search
 from .transcriber import checked_dtype, load, print_to_stderr
 from .weights import dequantized, only, read_tensors
@@ -63,6 +64,7 @@ def convert(
     pause_heads_from: str | Path | None = None,
     samples: Sequence[Sample] | None = None,
     force: bool = False,
+    name: str | None = None,
     revision: str | None = None,
     offline: bool = False,
     delay: float | None = None,
@@ -82,6 +84,7 @@ def convert(
         pause_heads_from: another layout of the same model that has pause heads, for a source that has none.
         samples: recordings to prove the result with; by default 28 s of the bundled ones; with () nothing is proven.
         force: replace a checkpoint that this package wrote.
+        name: by which the model card calls the result; by default that of the target.
         revision, offline, delay, prefix: see `load`.
         announce: called with each line of news.
 
@@ -93,25 +96,34 @@ def convert(
         HubError: see `load`.
         OptionError: an option has a value that it cannot have, or no recipe reaches the target.
     """
-    precision = checked_dtype(dtype)
-    find = partial(find_checkpoint, revision=revision, offline=offline, announce=announce)
-    folder, target = find(source), Path(target).expanduser()
+    precision, target = checked_dtype(dtype), home_expanded(target).resolve()
+    if search_target is not None and quantize is not None:
+        raise OptionError("quantize names a recipe and search_target searches for one: give only one of them")
+    heard = default_samples() if samples is None else samples
+    for sample in heard:
+        open_audio(sample.path).close()
+    find = partial(find_checkpoint, offline=offline, announce=announce)
+    folder = find(source, revision=revision)
     _refuse_overlap(folder, target)
+    check_target(target, force=force)
     checkpoint = read_checkpoint(folder, delay=delay, prefix=prefix)
     parts = [_full_weights(checkpoint, dequantize)]
     if pause_heads_from is not None:
-        parts.append(_pause_heads(parts[0], find(pause_heads_from)))
-    heard = default_samples() if samples is None else samples
-    found = search(parts[0], search_target, heard or default_samples(), announce) if search_target else None
+        parts.append(_pause_heads(parts[0], lambda: find(pause_heads_from, revision=None), target))
+    searching = search_target is not None
+    found = search(parts[0], search_target, heard or default_samples(), announce) if searching else None
     config = _joined_config(parts)
     config = replace(config, quantization=config.decoder.plan(found.recipe if found else quantize))
-    with new_folder(target, force=force) as new:
+    with new_folder(target) as new:
         tensors = chain.from_iterable(read_tensors(part, config.quantization, precision) for part in parts)
         write_tensors(new, tensors, shard_bytes=SHARD_BYTES)
         write_config(new, config)
-        shutil.copyfile(parts[0].tokenizer, new / f"tokenizer{parts[0].tokenizer.suffix}")
+        is_json = parts[0].tokenizer.suffix == ".json"
+        shutil.copyfile(parts[0].tokenizer, new / ("tokenizer.json" if is_json else "tokenizer.model"))
         done = Conversion(_prove(folder, checkpoint, new, heard, announce) if heard else None, found)
-        _describe(new, model_card(target.name, read_origin(source, folder), config, done.to_markdown()), done.proof)
+        _describe(
+            new, model_card(name or target.name, read_origin(source, folder), config, done.to_markdown()), done.proof
+        )
     return done
 
 
@@ -147,11 +159,13 @@ def _full_weights(checkpoint: Checkpoint, dequantize: bool) -> Checkpoint:
     return dequantized(checkpoint) if dequantize else checkpoint
 
 
-def _pause_heads(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+def _pause_heads(checkpoint: Checkpoint, find: Callable[[], Path], target: Path) -> Checkpoint:
     """The pause heads alone, of another layout of the same model."""
-    donor = read_checkpoint(folder, delay=checkpoint.config.delay, prefix=checkpoint.config.prefix)
     if checkpoint.config.decoder.pause_heads:
         raise OptionError("the source has pause heads of its own: leave pause_heads_from out")
+    folder = find()
+    _refuse_overlap(folder, target)
+    donor = read_checkpoint(folder, delay=checkpoint.config.delay, prefix=checkpoint.config.prefix)
     if not donor.config.decoder.pause_heads:
         raise CheckpointError(f"{folder} has no pause heads to take")
     donor = dequantized(donor)

@@ -54,6 +54,7 @@ class _MlxThread:
         finally:
             job.abandoned = True
             job.future.cancel()
+            del job  # a failed one would live on in the traceback of its own exception
 
     def is_abandoned(self) -> bool:
         """Whether nobody waits for the work in hand."""
@@ -112,7 +113,7 @@ def stop_if_abandoned() -> None:
     """Leave long work that nobody waits for.
 
     Raises:
-        InterruptedError: the caller has gone; nobody sees this.
+        InterruptedError: the caller has gone, or the process ends.
     """
     if is_abandoned():
         raise InterruptedError("the caller has gone")

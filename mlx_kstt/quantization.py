@@ -15,7 +15,6 @@ from .errors import CheckpointError, OptionError
 
 _BITS = {"affine": (2, 3, 4, 5, 6, 8), "mxfp4": (4,), "mxfp8": (8,), "nvfp4": (4,)}
 _GROUP_SIZES = {"affine": (32, 64, 128), "mxfp4": (32,), "mxfp8": (32,), "nvfp4": (16,)}
-_SCALE_BITS = {"affine": 32, "mxfp4": 8, "mxfp8": 8, "nvfp4": 8}  # of a group: scale and bias, or the scale alone
 MODES = tuple(_BITS)
 
 EMBEDDING, HEAD, PAUSE_HEADS = "decoder.embedding", "decoder.head", "decoder.pause_heads"
@@ -45,11 +44,6 @@ class QuantFormat:
             if value not in allowed:
                 choices = ", ".join(map(str, allowed))
                 raise OptionError(f"the {name} is {value}; with mode {self.mode} it must be one of {choices}")
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Stored bits per weight, scales included."""
-        return self.bits + _SCALE_BITS[self.mode] / self.group_size
 
     def __str__(self) -> str:
         return f"{self.bits} bits, group {self.group_size}, {self.mode}"
@@ -154,19 +148,19 @@ def plan_to_dict(plan: Plan, layers: Iterable[str]) -> dict[str, Any]:
     return {**asdict(common), **others}
 
 
-def plan_from_dict(raw: Mapping[str, Any], layers: Iterable[str]) -> Plan:
-    """The opposite of `plan_to_dict`.
+def plan_from_dict(raw: Mapping[str, Any], layers: Mapping[str, int]) -> Plan:
+    """The opposite of `plan_to_dict`, for layers with so many inputs each.
 
     Raises:
-        CheckpointError: it names a layer that there is not, or is no such convention.
+        CheckpointError: it names a layer that there is not, or a format that cannot be.
     """
     names = ("bits", "group_size", "mode")
-    layers = list(layers)
-    if unknown := sorted(raw.keys() - set(names) - set(layers)):
+    if unknown := sorted(raw.keys() - set(names) - layers.keys()):
         raise CheckpointError(f"config.json quantises layers that the model does not have: {', '.join(unknown)}")
     common = {name: raw[name] for name in names if name in raw}  # none: no layer but those named is quantised
     chosen = {layer: raw.get(layer, common) for layer in layers}
     try:
-        return {layer: QuantFormat(**format) for layer, format in chosen.items() if format}
+        formats = {layer: QuantFormat(**format) for layer, format in chosen.items() if format}
+        return make_plan(formats.get, layers)
     except (TypeError, OptionError) as error:
         raise CheckpointError(f"config.json has a quantization that cannot be read: {error}") from error

@@ -73,7 +73,7 @@ def default_samples() -> tuple[Sample, ...]:
 def find_sample(path: Path) -> Sample:
     """The recording, with the text of the file of the same name that ends in .txt if there is one beside it."""
     text = path.with_suffix(".txt")
-    return Sample(path, text.read_text("utf-8") if text.is_file() else None)
+    return Sample(path, text.read_text("utf-8", errors="replace") if text.is_file() else None)
 
 
 def read_excerpts(samples: Sequence[Sample], config: SttConfig, frames: float = inf) -> Iterator[Excerpt]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlx.core as mx
@@ -24,32 +26,53 @@ from .mlx_thread import on_mlx_thread
 SHARD_BYTES = 5_000_000_000
 """Files of weights are cut where they would grow larger, as on the hub."""
 
+_at_work: set[Path] = set()
+"""Temporary folders of this process."""
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse a target before any work is done for it.
+
+    Args:
+        target: folder to make.
+        force: it may be a checkpoint of ours, which is replaced.
+
+    Raises:
+        CheckpointError: it exists, or is a place that nothing can be put in the place of.
+    """
+    with _explained(target):
+        _clear_leftovers(target)
+        if target == Path.cwd() or target.is_mount():
+            raise CheckpointError(f"{target} cannot be replaced as a whole: name a new folder")
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+        if not force:
+            raise CheckpointError(f"{target} exists already: name another target, or replace it with force")
+        if not _is_ours(target):
+            raise CheckpointError(f"{target} is no checkpoint that this package wrote: remove it yourself if it may go")
+
 
 @contextmanager
-def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside the target, which takes its place if the block ends well and is removed if it does not.
 
     Args:
-        target: a folder that does not exist, or is empty.
-        force: replace a checkpoint of ours that is there.
+        target: as `check_target` lets it pass.
 
     Raises:
-        CheckpointError: the target exists, or cannot be written.
+        CheckpointError: the target cannot be written.
     """
-    target = target.resolve()
-    _refuse_existing(target, force)
-    _clear_leftovers(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    _at_work.add(part)
     try:
-        part.mkdir(parents=True)
-        yield part
-        _take_place(part, target)
-    except OSError as error:
-        way_out = "check the disk's space and the folder's permissions, or name another target"
-        raise CheckpointError(f"{target} cannot be written ({error.strerror or error}): {way_out}") from error
+        with _explained(target):
+            part.mkdir(parents=True)
+            yield part
+            _sync(part)
+            _take_place(part, target)
     finally:
-        # On the MLX thread, so that a write which an interrupted caller no longer waits for has ended.
-        on_mlx_thread(shutil.rmtree)(part, ignore_errors=True)
+        _remove(part)
+        _at_work.discard(part)
 
 
 def write_config(folder: Path, config: SttConfig) -> None:
@@ -96,31 +119,53 @@ def _name_shards(folder: Path, shards: list[Path], places: Mapping[str, int]) ->
 
 @on_mlx_thread
 def _save(path: Path, tensors: dict[str, mx.array]) -> Path:
-    """Write one file, whole and on the disk."""
+    """Write one file, whole."""
     try:
         mx.save_safetensors(str(path), tensors, {"format": "mlx"})
     except RuntimeError as error:  # MLX's only kind of error
         raise OSError(errno.ENOSPC, f"{path.name}: {error}") from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
     return path
 
 
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        way_out = "check the disk's space and the folder's permissions, or name another target"
+        raise CheckpointError(f"{target} cannot be written ({error.strerror or error}): {way_out}") from error
+
+
+def _remove(part: Path) -> None:
+    """On the MLX thread, so that a write which an interrupted caller no longer waits for has ended."""
+    for _ in range(10):  # of which each Ctrl-C costs one
+        with suppress(KeyboardInterrupt):
+            on_mlx_thread(shutil.rmtree)(part, ignore_errors=True)
+            return
+
+
+def _sync(folder: Path) -> None:
+    """Have all of it on the disk before it gets its name."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _take_place(part: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.rename(old)
-    part.rename(target)
+    """An empty target is replaced by the renaming itself; a full one is put back if that fails."""
+    old = part.with_suffix(".old")
+    try:
+        if target.exists() and any(target.iterdir()):
+            target.rename(old)
+        part.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _refuse_existing(target: Path, force: bool) -> None:
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not force:
-        raise CheckpointError(f"{target} exists already: name another target, or replace it with force")
-    if not _is_ours(target):
-        raise CheckpointError(f"{target} is no checkpoint that this package wrote: remove it yourself if it may go")
 
 
 def _is_ours(folder: Path) -> bool:
@@ -131,21 +176,26 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _clear_leftovers(target: Path) -> None:
-    """What killed conversions to the same target left behind."""
-    for kind in ("partial", "old"):
-        for path in target.parent.glob(f".{target.name}.*.{kind}"):
-            if _is_dead(path.name.split(".")[-2]):
-                if kind == "old" and not target.exists():
-                    path.rename(target)
-                else:
-                    shutil.rmtree(path, ignore_errors=True)
+    """Remove what killed conversions to the same target left behind, and put back what they had moved away."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"(\d+)-[0-9a-f]{8}\.(partial|old)")
+    for path in target.parent.iterdir() if target.parent.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match is None or path in _at_work or not _is_dead(int(match[1])):
+            continue
+        if match[2] == "old" and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_dead(pid: str) -> bool:
+def _is_dead(pid: int) -> bool:
+    """Our own number counts: what this process is at work on is known, so it is an earlier process's."""
+    if pid == os.getpid():
+        return True
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass
     return False

@@ -6,6 +6,7 @@ Cuts frames, and owns all state as one value. Knows nothing of files, devices or
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from .words import WordBuilder, WordState
 
 _MOST_TEMPERATURE = 100.0
 """Already noise."""
+_CLOSED = "the stream has been flushed, or has broken off: reset() opens it again"
 TAIL = 1.0
 """Seconds of silence after the delayed text, as the reference appends them (facts sheet 5.5)."""
 
@@ -59,6 +61,8 @@ class StreamState(NamedTuple):
     pending: np.ndarray  # (samples,) float32: what has not been heard yet
     words: WordState
     turn: TurnState
+    untold: tuple[Event, ...]  # whose caller was interrupted
+    is_ending: bool  # the silence of the flush is in `pending`
     is_open: bool
 
 
@@ -79,13 +83,14 @@ class Stream:
         self._options = options
         self._words = WordBuilder(tokenizer, config.delay, config.prefix)
         self._turns = _turn_detector(config, options)
+        self._inbox: deque[np.ndarray] = deque()  # pushed, and not yet taken in
         if state is None:
             self.reset()
         else:
             self.restore(state)
 
     def push(self, pcm: np.ndarray) -> list[Event]:
-        """Hear more sound. Where the caller is interrupted, what it has not been told comes with its next call.
+        """Hear more sound. Where the caller is interrupted, what is unheard or untold comes with its next call.
 
         Args:
             pcm: (samples,) float32 at 24 kHz, any number; what does not fill a frame of 1920 waits for more.
@@ -94,66 +99,81 @@ class Stream:
             AudioError: the sound is not one-dimensional and finite.
             StreamClosedError: the stream has been flushed, or has broken off.
         """
-        self._hear(checked_sound(pcm))
-        return self._untold_events()
+        self._inbox.append(checked_sound(pcm))
+        return self._hear()
 
+    @on_mlx_thread
     def flush(self) -> list[Event]:
         """End the stream: the words that the model still holds back, by way of silence.
+
+        Interrupted, it goes on when it is called again. After a stream has broken off, it tells what was heard before.
 
         Raises:
             StreamClosedError: the stream has been flushed, or has broken off.
         """
-        self._hear_the_end()
-        return self._untold_events()
+        if self._state.untold and not self._state.is_open:
+            return self._told()
+        if not self._state.is_ending:
+            self._receive()
+            self._append_silence()
+        self._check_open()
+        self._hear_pending()
+        if len(self._state.pending) < FRAME_SAMPLES:
+            last, words = self._words.flush(self._state.words)
+            self._state = self._state._replace(words=words, untold=(*self._state.untold, *last), is_open=False)
+        return self._told()
 
     @on_mlx_thread
     def reset(self) -> None:
         """Begin afresh: position 0 and the silence that the model expects before the audio."""
         heard, engine = self._engine.open(self._options.temperature, self._options.seed)
         silence = np.zeros(int(self._config.prefix * SAMPLE_RATE), np.float32)
-        self._state = StreamState(engine, silence, WordState(), TurnState(), is_open=True)
-        self._untold: list[Event] = []
+        self.restore(StreamState(engine, silence, WordState(), TurnState(), (), is_ending=False, is_open=True))
         self._tell(heard)
         self._hear_pending()
 
     @on_mlx_thread
     def snapshot(self) -> StreamState:
         """Everything as it is now. While it is kept, the next step copies the rings once."""
+        if self._inbox:
+            self._receive()
         return self._state
 
     @on_mlx_thread
     def restore(self, mark: StreamState) -> None:
         """Back to a snapshot of this stream or of another one of the same model."""
         self._state = mark
-        self._untold = []
+        self._inbox.clear()
 
     @on_mlx_thread
     def fork(self) -> Stream:
         """A second stream that goes on from here by itself."""
-        return Stream(self._engine, self._config, self._tokenizer, self._options, self._state)
+        return Stream(self._engine, self._config, self._tokenizer, self._options, self.snapshot())
 
     @on_mlx_thread
-    def _hear(self, sound: np.ndarray) -> None:
-        self._check_open()
-        self._state = self._state._replace(pending=np.concatenate([self._state.pending, sound]))
+    def _hear(self) -> list[Event]:
+        self._receive()
         self._hear_pending()
+        return self._told()
 
-    @on_mlx_thread
-    def _hear_the_end(self) -> None:
+    def _receive(self) -> None:
+        """Take in what was pushed, also by callers that were interrupted before their turn came."""
+        sounds = [self._inbox.popleft() for _ in range(len(self._inbox))]
         self._check_open()
+        if self._state.is_ending:
+            raise StreamClosedError(_CLOSED)
+        self._state = self._state._replace(pending=np.concatenate([self._state.pending, *sounds]))
+
+    def _append_silence(self) -> None:
         samples = len(self._state.pending) + int((self._config.delay + TAIL) * SAMPLE_RATE)
         samples += -samples % FRAME_SAMPLES
         pending = np.zeros(samples, np.float32)
         pending[: len(self._state.pending)] = self._state.pending
-        self._state = self._state._replace(pending=pending)
-        self._hear_pending()
-        last, words = self._words.flush(self._state.words)
-        self._untold += last
-        self._state = self._state._replace(words=words, is_open=False)
+        self._state = self._state._replace(pending=pending, is_ending=True)
 
     def _check_open(self) -> None:
         if not self._state.is_open:
-            raise StreamClosedError("the stream has been flushed, or has broken off: reset() opens it again")
+            raise StreamClosedError(_CLOSED)
 
     def _hear_pending(self) -> None:
         """All whole frames, or as many as somebody waits for; what is left stays pending."""
@@ -186,11 +206,14 @@ class Stream:
         if self._turns:
             turns, turn = self._turns.step(pauses, events, turn)
             events += turns
-        self._state = self._state._replace(words=words, turn=turn)
-        self._untold += events
+        self._state = self._state._replace(words=words, turn=turn, untold=(*self._state.untold, *events))
 
-    def _untold_events(self) -> list[Event]:
-        events, self._untold = self._untold, []
+    def _told(self) -> list[Event]:
+        """The events that nobody has been told; they stay where nobody waits for them."""
+        if is_abandoned():
+            return []
+        events = list(self._state.untold)
+        self._state = self._state._replace(untold=())
         return events
 
 

@@ -16,7 +16,7 @@ from .hub_errors import explained, general_sentence, http_status
 from .sizes import human_size
 
 # A loader would take these first, so that those of an earlier upload must not stay.
-_REPLACED = (WEIGHTS, WEIGHT_INDEX, "model-*.safetensors", *TOKENIZERS)
+_REPLACED = ("proof.json", WEIGHTS, WEIGHT_INDEX, "model-*.safetensors", *TOKENIZERS)
 
 
 def upload(folder: Path, repo: str, announce: Callable[[str], None]) -> str:
@@ -40,7 +40,7 @@ def upload(folder: Path, repo: str, announce: Callable[[str], None]) -> str:
     check_upload(repo)
     with explained(lambda error: _sentence(error, repo, folder)):
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-        count = f"{len(sizes)} file{'s' * (len(sizes) > 1)}"
+        count = f"{len(sizes)} file{'s' * (len(sizes) != 1)}"
         announce(f"Uploading {human_size(sum(sizes))} in {count} to {constants.ENDPOINT}/{repo}")
         hub = HfApi(token=get_token())
         address = hub.create_repo(repo, exist_ok=True)

@@ -18,7 +18,9 @@ import mlx.core as mx
 from .checkpoints import Checkpoint
 from .config import SttConfig
 from .engine import Model
+from .errors import CheckpointError
 from .layouts import Rule
+from .mlx_thread import stop_if_abandoned
 from .quantization import Plan
 
 _QUANTIZED_PARTS = ("weight", "scales", "biases")
@@ -47,11 +49,19 @@ def read_tensors(checkpoint: Checkpoint, plan: Plan, dtype: mx.Dtype | None) -> 
         plan: layers to quantise, from the weights as they are stored.
         dtype: of the decoder's floats; None keeps them as they are stored. The codec is always float32.
     """
+    try:
+        yield from _made(checkpoint, plan, dtype)
+    except RuntimeError as error:  # MLX's only kind of error
+        raise CheckpointError(f"the weights cannot be read to their end ({error}): fetch them again") from error
+
+
+def _made(checkpoint: Checkpoint, plan: Plan, dtype: mx.Dtype | None) -> Iterator[tuple[str, mx.array]]:
     tensors: dict[str, mx.array] = {}
     for path in checkpoint.weights:
         tensors |= cast("dict[str, mx.array]", mx.load(str(path)))
     uses = Counter(name for rule in checkpoint.rules for name, _ in rule.sources)
     for rule in checkpoint.rules:
+        stop_if_abandoned()
         x = rule.build(*(tensors[name] for name, _ in rule.sources))
         for name, part in _parts(rule.target, x, plan):
             # A transposed view would be copied whenever a convolution reads it.

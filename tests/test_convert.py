@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from mlx_kstt.convert import convert
 from mlx_kstt.engine import Model
 from mlx_kstt.mlx_thread import on_mlx_thread
 from mlx_kstt.quantization import QuantFormat, uniform
+from mlx_kstt.samples import Sample
 
 TINY = PACKAGE / "bundled" / "tiny"
 QUIET: dict[str, Any] = {"samples": (), "announce": lambda message: None}
@@ -216,6 +218,86 @@ def test_quantised_sources_and_impossible_options(tmp_path: Path) -> None:
     assert "dtype is 'int4'" in refusal("tiny", tmp_path / "x", dtype="int4")
     with pytest.raises(mlx_kstt.CheckpointError, match="is quantised already: leave quantize out"):
         mlx_kstt.load(tmp_path / "q8", quantize="q4")
+
+
+def leftover(target: Path, kind: str, pid: int = 999_999) -> Path:
+    """What a killed conversion to the target leaves behind."""
+    path = target.with_name(f".{target.name}.{pid}-0123abcd.{kind}")
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    return path
+
+
+def test_leftovers_of_other_targets_are_left_alone(tmp_path: Path) -> None:
+    others = [leftover(tmp_path / name, kind) for name in ("stt.q4", "sttx") for kind in ("partial", "old")]
+    alive = leftover(tmp_path / "stt", "partial", pid=1)
+    dead = leftover(tmp_path / "stt", "partial")
+    convert("tiny", tmp_path / "stt", **QUIET)
+    assert all(path.exists() for path in (*others, alive))
+    assert not dead.exists()
+
+
+def test_what_a_killed_conversion_had_moved_away_comes_back(tmp_path: Path) -> None:
+    leftover(tmp_path / "stt", "old")
+    with pytest.raises(mlx_kstt.CheckpointError, match="exists already"):
+        convert("tiny", tmp_path / "stt", **QUIET)
+    assert (tmp_path / "stt" / "thesis.txt").read_text() == "years of work"
+
+
+def test_replacing_that_fails_halfway_puts_the_old_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert("tiny", tmp_path / "out", **QUIET)
+    before, rename = tensors(tmp_path / "out"), Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        convert("tiny", tmp_path / "out", quantize="q4", force=True, **QUIET)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert tensors(tmp_path / "out").keys() == before.keys()
+
+
+def test_two_conversions_to_one_target_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(convert, "tiny", tmp_path / "out", **QUIET) for _ in range(2)]
+        failures = [future.exception() for future in done]
+    assert any(failure is None for failure in failures)
+    assert mlx_kstt.load(tmp_path / "out").config == mlx_kstt.load("tiny").config
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_places_that_nothing_can_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "cannot be replaced as a whole: name a new folder" in refusal("tiny", Path("."))
+    assert "cannot be written (File name too long)" in refusal("tiny", tmp_path / ("x" * 300))
+    with pytest.raises(mlx_kstt.CheckpointError, match="names no user's home"):
+        convert("tiny", "~nosuchuser/x", **QUIET)
+
+
+def test_a_target_or_a_recording_that_cannot_be_is_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("mlx_kstt.convert.search", lambda *args: pytest.fail("searched"))
+    monkeypatch.setattr("mlx_kstt.convert.write_tensors", lambda *args, **options: pytest.fail("converted"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(mlx_kstt.CheckpointError, match="exists already"):
+        convert("tiny", tmp_path / "taken", search_target=0.9)
+    with pytest.raises(mlx_kstt.AudioError, match="absent"):
+        convert("tiny", tmp_path / "new", samples=[Sample(tmp_path / "absent.wav")])
+    with pytest.raises(mlx_kstt.OptionError, match="give only one of them"):
+        convert("tiny", tmp_path / "new", quantize="q4", search_target=0.9, **QUIET)
+
+
+def test_a_tokenizer_of_any_name_is_found_again(tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "original", SPECS[0], "original")
+    raw = json.loads((source / "config.json").read_text("utf-8"))
+    (source / raw["tokenizer_name"]).rename(source / "pieces.spm")
+    (source / "config.json").write_text(json.dumps(raw | {"tokenizer_name": "pieces.spm"}), "utf-8")
+    with with_codec_of(SPECS[0], "original"):
+        convert(source, tmp_path / "out", **QUIET)
+    assert mlx_kstt.load(tmp_path / "out").tokenizer.size == SPECS[0].text_card
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:

@@ -42,9 +42,12 @@ def test_an_error_in_the_middle_of_a_push_closes_the_stream(recordings, monkeypa
     sound = recordings[0].sound()
     with pytest.raises(MemoryError):
         stream.push(sound)
-    for use in (lambda: stream.push(sound), stream.flush):
-        with pytest.raises(mlx_kstt.StreamClosedError, match="or has broken off"):
-            use()
+    with pytest.raises(mlx_kstt.StreamClosedError, match="or has broken off"):
+        stream.push(sound)
+    heard = [event.text for event in stream.flush() if isinstance(event, Word)]
+    assert heard == recordings[0].reference_text.split()[: len(heard)], "what was said before it broke off"
+    with pytest.raises(mlx_kstt.StreamClosedError, match="or has broken off"):
+        stream.flush()
     stream.reset()
     events = stream.push(sound) + stream.flush()
     assert " ".join(e.text for e in events if isinstance(e, Word)) == recordings[0].reference_text
@@ -68,6 +71,62 @@ print(left > 1)
 print(*(event.text for event in events if isinstance(event, mlx_kstt.Word)))
 """)
     assert said == f"interrupted\nTrue\n{LONG.with_suffix('.txt').read_text('utf-8').strip()}\n"
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, mlx_kstt, numpy as np, soundfile
+sound = soundfile.read(sys.argv[1], dtype="float32")[0]
+stream = mlx_kstt.load("tiny").open()
+def interrupt_in(seconds, work):
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("interrupted")
+        return []
+def tell(events):
+    print(*(event.text for event in events if isinstance(event, mlx_kstt.Word)))
+"""
+ALL = LONG.with_suffix(".txt").read_text("utf-8").strip()
+
+
+def test_an_interrupted_flush_goes_on_when_it_is_called_again() -> None:
+    said = run(f"""{INTERRUPTED}
+events = interrupt_in(0.3, lambda: stream.push(sound))
+events += interrupt_in(0.3, stream.flush)
+events += stream.flush()
+tell(events)
+try:
+    stream.flush()
+except mlx_kstt.StreamClosedError:
+    print("closed")
+""")
+    assert said == f"interrupted\ninterrupted\n{ALL}\nclosed\n"
+
+
+def test_a_snapshot_and_a_fork_after_an_interruption_hold_what_is_untold() -> None:
+    said = run(f"""{INTERRUPTED}
+interrupt_in(0.3, lambda: stream.push(sound))
+mark, branch = stream.snapshot(), stream.fork()
+tell(branch.flush())
+stream.flush()
+stream.restore(mark)
+tell(stream.flush())
+""")
+    assert said == f"interrupted\n{ALL}\n{ALL}\n"
+
+
+def test_a_push_that_was_interrupted_in_the_queue_is_heard_later() -> None:
+    said = run(f"""{INTERRUPTED}
+from mlx_kstt.mlx_thread import on_mlx_thread
+release = threading.Event()
+threading.Thread(target=on_mlx_thread(release.wait)).start()
+events = interrupt_in(0.3, lambda: stream.push(sound[:480000]))
+release.set()
+events += stream.push(sound[480000:]) + stream.flush()
+tell(events)
+""")
+    assert said == f"interrupted\n{ALL}\n"
 
 
 @pytest.mark.parametrize("work", ["stt.open().push(sound)", "stt.encode(sound)", "stt.generate(sound)"])

@@ -16,20 +16,32 @@ from ..quantization import MODES, PRESETS, QuantFormat, Recipe, default_group_si
 from ..samples import Sample, find_sample
 from ..upload import check_upload, upload
 from .delivery import complain, send
-from .options import add_checkpoint_options
+from .options import add_checkpoint_options, named
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
     """Make it the parser of `convert`."""
     parser.set_defaults(run=run, usage_error=parser.error)
     add = parser.add_argument
-    add("--hf-path", "--model", default=mlx_kstt.DEFAULT_MODEL, metavar="MODEL", help="hub repository or local folder")
+    add(
+        "--hf-path",
+        "--model",
+        type=named,
+        default=mlx_kstt.DEFAULT_MODEL,
+        metavar="MODEL",
+        help='hub repository, local folder or "tiny" (default: %(default)s)',
+    )
     add(
         "--mlx-path", type=Path, default=Path("mlx_model"), metavar="DIR", help="folder to write (default: %(default)s)"
     )
     add("--force", action="store_true", help="replace a checkpoint that stands there")
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="of what is not quantised (default: as it is)")
-    add("--pause-heads-from", metavar="MODEL", help="take the pause heads from another layout of the same model")
+    add(
+        "--pause-heads-from",
+        type=named,
+        metavar="MODEL",
+        help="take the pause heads from another layout of the same model",
+    )
     add("--upload-repo", metavar="OWNER/NAME", help="publish the result on the hub")
     add_checkpoint_options(parser.add_argument_group("source"))
     _add_quantisation(parser.add_argument_group("quantisation"))
@@ -51,7 +63,11 @@ def _add_quantisation(group: argparse._ArgumentGroup) -> None:
 def _add_proof(group: argparse._ArgumentGroup) -> None:
     either = group.add_mutually_exclusive_group()
     either.add_argument(
-        "--prove", nargs="+", type=Path, metavar="AUDIO", help="with these recordings (text in AUDIO.txt beside them)"
+        "--prove",
+        nargs="+",
+        type=Path,
+        metavar="AUDIO",
+        help="with these recordings (and what is said in talk.wav in talk.txt beside it)",
     )
     either.add_argument("--no-prove", action="store_true", help="do not compare source and result")
 
@@ -71,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         pause_heads_from=args.pause_heads_from,
         samples=_samples(args),
         force=args.force,
+        name=args.upload_repo,
         revision=args.revision,
         offline=args.offline,
         delay=args.delay,

@@ -18,7 +18,7 @@ from ..errors import OptionError
 from ..inspection import DTYPE, Inspection, format_groups, inspect_checkpoint
 from ..sizes import StepBytes, human_size
 from .delivery import complain, printable, send
-from .options import add_checkpoint_options
+from .options import add_checkpoint_options, named
 from .tables import Table, print_tables
 
 _COMMON = ("iPhone 16 Pro", "M1", "M2", "M4", "M3 Pro", "M5", "M4 Pro", "M4 Max", "M3 Ultra")
@@ -28,7 +28,12 @@ def add_info(parser: argparse.ArgumentParser) -> None:
     """Make it the parser of `info`."""
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("model", metavar="MODEL", help='local folder, hub repository (fetched if it is not cached), or "tiny"')
+    add(
+        "model",
+        type=named,
+        metavar="MODEL",
+        help='local folder, hub repository (fetched if it is not cached), or "tiny"',
+    )
     add(
         "--bandwidth",
         type=_memory,

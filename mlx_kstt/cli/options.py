@@ -17,6 +17,7 @@ from typing import Any
 import mlx_kstt
 
 from ..audio import RATES
+from ..checkpoints import home_expanded
 from ..subtitles import SubtitleRules
 from .delivery import FORMATS, SHARED, SUBTITLES, Style
 from .jobs import STDIN
@@ -37,7 +38,7 @@ def add_transcribe(parser: argparse.ArgumentParser, *, run: Callable[[argparse.N
     parser.add_argument(
         "source",
         nargs="+",
-        type=_named,
+        type=named,
         metavar="SOURCE",
         help='a file, a folder (searched at any depth), or "-" for raw PCM',
     )
@@ -51,7 +52,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--model",
-        type=_named,
+        type=named,
         default=mlx_kstt.DEFAULT_MODEL,
         help='hub repository, local folder, or "tiny" (default: %(default)s)',
     )
@@ -82,7 +83,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "--format", type=_formats, action="extend", help=f"any of {','.join(FORMATS)} (default: txt); may be repeated"
     )
     place = group.add_mutually_exclusive_group()
-    place.add_argument("--output-dir", type=_folder, metavar="DIR", help="write files there, not to standard output")
+    place.add_argument("--output-dir", type=folder, metavar="DIR", help="write files there, not to standard output")
     place.add_argument("--save", action="store_true", help="write files beside each source, not to standard output")
     group.add_argument("--skip-existing", action="store_true", help="do not write files again that are there already")
     group.add_argument(
@@ -112,15 +113,16 @@ def _number(text: str) -> float:
     return value
 
 
-def _named(text: str) -> str:
+def named(text: str) -> str:
     """An empty name is a shell variable that was not set; as a path it would be the folder one is in."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return text
 
 
-def _folder(text: str) -> Path:
-    return Path(_named(text))
+def folder(text: str) -> Path:
+    """A folder to write, with ~ expanded."""
+    return home_expanded(named(text))
 
 
 def _channel(text: str) -> int:

@@ -37,7 +37,6 @@ def load_model(checkpoint: Checkpoint, dtype: mx.Dtype, plan: Plan | None = None
     config = replace(checkpoint.config, quantization=plan) if plan else checkpoint.config
     model = Model(config)
     model.load_weights(list(read_tensors(checkpoint, plan or {}, dtype)), strict=True)
-    mx.clear_cache()  # of the foreign tensors
     return model, config
 
 
@@ -72,6 +71,7 @@ def _made(checkpoint: Checkpoint, plan: Plan, dtype: mx.Dtype | None) -> Iterato
             uses[name] -= 1
             if not uses[name]:
                 del tensors[name]
+        mx.clear_cache()  # which would keep the memory of the foreign tensors
 
 
 def _parts(name: str, x: mx.array, plan: Plan) -> Iterable[tuple[str, mx.array]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import RECORDINGS
 from fake_hub import FakeHub, use_hub
+from fake_hub_uploads import TOKEN
 
 import mlx_kstt
 from mlx_kstt.cli import main
@@ -109,3 +110,41 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert (result.returncode, result.stdout) == (0, "")
     assert mlx_kstt.load(tmp_path / "q4").config.quantization
+
+
+def test_every_option_reaches_the_converter(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    kinds = ("-q", "--q-mode", "mxfp8", "--q-embeddings", "--dtype", "bfloat16", "--no-prove")
+    assert convert("--mlx-path", target, *kinds) == 0
+    formats = {name: str(format) for name, format in mlx_kstt.load(target).config.quantization.items()}
+    assert formats["decoder.embedding"] == "8 bits, group 64, affine"
+    assert formats["decoder.transformer.layers.0.mlp.down"] == "8 bits, group 32, mxfp8"
+    assert convert("--mlx-path", tmp_path / "six", "-q", "--q-bits", "6", "--q-group-size", "32", "--no-prove") == 0
+    assert main(["convert", "--hf-path", str(tmp_path / "six"), "--mlx-path", str(target), "--no-prove"]) == 1
+    options = ["--dequantize", "--force", "--no-prove"]
+    assert main(["convert", "--hf-path", str(tmp_path / "six"), "--mlx-path", str(target), *options]) == 0
+    assert mlx_kstt.load(target).config.quantization == {}
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the hub's library uses its own deprecations
+def test_what_is_uploaded_says_how_to_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    with FakeHub() as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path / "home")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert convert("--mlx-path", tmp_path / "x", "-q", "--no-prove", "--upload-repo", "me/tiny-q4") == 0
+        assert capsys.readouterr().err.splitlines()[-1].endswith(f"is at {hub.endpoint}/me/tiny-q4")
+        files = hub.repos["me/tiny-q4", "main"].files
+        assert 'mlx_kstt.load("me/tiny-q4")' in files["README.md"].decode()
+        assert mlx_kstt.load("me/tiny-q4").config.quantization
+
+
+def test_a_hub_without_it_or_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    with FakeHub() as hub:
+        use_hub(monkeypatch, hub.endpoint, tmp_path / "home")
+        assert convert("--hf-path", "kyutai/nothing", "--mlx-path", tmp_path / "x") == 1
+        assert "has no public model kyutai/nothing" in capsys.readouterr().err
+    assert convert("--hf-path", "kyutai/nothing", "--mlx-path", tmp_path / "x") == 1
+    assert "cannot be fetched from" in capsys.readouterr().err
+    assert convert("--hf-path", "kyutai/nothing", "--offline", "--mlx-path", tmp_path / "x") == 1
+    assert "the network is switched off" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

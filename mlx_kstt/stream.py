@@ -206,7 +206,8 @@ class Stream:
         if self._turns:
             turns, turn = self._turns.step(pauses, events, turn)
             events += turns
-        self._state = self._state._replace(words=words, turn=turn, untold=(*self._state.untold, *events))
+        untold = (*self._state.untold, *events) if events else self._state.untold  # no copy for each silent frame
+        self._state = self._state._replace(words=words, turn=turn, untold=untold)
 
     def _told(self) -> list[Event]:
         """The events that nobody has been told; they stay where nobody waits for them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from .errors import CheckpointError
@@ -31,6 +31,7 @@ FRAME_SAMPLES = 1_920
 FRAME_RATE = SAMPLE_RATE / FRAME_SAMPLES
 """Frames per second: 12.5."""
 
+
 WORD_START = 0
 """Text id that marks the start of a word (facts sheet 5.1)."""
 PAD = 3
@@ -41,6 +42,11 @@ MOST_SECONDS = 60.0
 
 FORMAT = "mlx_kstt"
 VERSION = 1
+
+
+def frames_in(seconds: float) -> int:
+    """Frames that it takes to hold so much sound."""
+    return ceil(round(seconds * FRAME_RATE, 6))
 
 
 @dataclass(frozen=True, slots=True)

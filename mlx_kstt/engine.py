@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_map
 
 from .config import FRAME_SAMPLES, SttConfig
 from .decoder import Decoder
@@ -47,20 +48,45 @@ class Model(nn.Module):
 class Heard(NamedTuple):
     """What a position says."""
 
-    text: mx.array  # (1, 1) int32
-    log_probability: mx.array  # (1, 1) float32
-    pauses: mx.array  # (1, 1, pause_heads) float32
+    text: mx.array  # (B, 1) int32
+    log_probability: mx.array  # (B, 1) float32
+    pauses: mx.array  # (B, 1, pause_heads) float32
+
+
+class Said(NamedTuple):
+    """The same of one row, read."""
+
+    id: int
+    log_probability: float
+    pauses: tuple[float, ...]
 
 
 class EngineState(NamedTuple):
-    """Everything the model remembers."""
+    """Everything the model remembers, of B rows that go in step."""
 
     codec: MimiState
     decoder: TransformerState
-    text: mx.array  # (1, 1) int32: the last id
+    text: mx.array  # (B, 1) int32: the last ids
     key: mx.array  # random key of the next draw
     frames: int  # heard by the codec
     positions: int  # run by the decoder
+
+    def row(self, index: int) -> EngineState:
+        """One row alone; of a single row this is the state itself."""
+        if len(self.text) == 1:
+            return self
+        codec, decoder, text = tree_map(lambda x: x[index : index + 1], (self.codec, self.decoder, self.text))
+        return self._replace(codec=codec, decoder=decoder, text=text)
+
+    def with_decoder_of(self, one: EngineState, index: int) -> EngineState:
+        """The state with the decoder of `one` (a single row) in the place of a row's."""
+        here = mx.arange(len(self.text)) == index
+        decoder, text = tree_map(
+            lambda mine, its: mx.where(here.reshape(-1, *[1] * (mine.ndim - 1)), its, mine),
+            (self.decoder, self.text),
+            (one.decoder, one.text),
+        )
+        return self._replace(decoder=decoder, text=text)
 
 
 class Engine:
@@ -85,26 +111,33 @@ class Engine:
         self._codec_period = model.codec.transformer.rebase_period(codec.transformer) // POSITIONS_PER_FRAME
         self._decoder_period = model.decoder.transformer.rebase_period(decoder)
 
-    def open(self, temperature: float, seed: int) -> tuple[Heard, EngineState]:
+    def open(self, rows: int, temperature: float, seed: int) -> tuple[Heard, EngineState]:
         """A fresh state, and position 0, which needs no sound."""
-        codec, decoder = self._codec.init_state(1, BLOCK), self._decoder.init_state(1, 1)
-        text, codes = self._decoder.start_ids(1)
-        return self.follow(codes, temperature, EngineState(codec, decoder, text, mx.random.key(seed), 0, 0))
+        codec, decoder = self._codec.init_state(rows, BLOCK), self._decoder.init_state(rows, 1)
+        text, _ = self._decoder.start_ids(rows)
+        return self.restart(temperature, EngineState(codec, decoder, text, mx.random.key(seed), 0, 0))
+
+    def restart(self, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
+        """The state with a fresh decoder, and its position 0; the codec goes on as it is."""
+        rows = len(state.text)
+        text, codes = self._decoder.start_ids(rows)
+        fresh = state._replace(decoder=self._decoder.init_state(rows, 1), text=text, positions=0)
+        return self.follow(codes, temperature, fresh)
 
     def hear(self, sound: np.ndarray, state: EngineState) -> tuple[mx.array, EngineState]:
-        """Codes (1, n, codebooks) of at most BLOCK frames.
+        """Codes (B, n, codebooks) of at most BLOCK frames.
 
         Args:
-            sound: (n * 1920,) float32.
+            sound: (B, n * 1920) float32.
         """
-        codes, codec = self._encode(mx.array(sound)[None, :, None], state.codec)
+        codes, codec = self._encode(mx.array(sound)[..., None], state.codec)
         frames = state.frames + codes.shape[1]
         if _passes(self._codec_period, state.frames, frames):
             codec = self._codec.rebase(codec)
         return codes, state._replace(codec=codec, frames=frames)
 
     def follow(self, codes: mx.array, temperature: float, state: EngineState) -> tuple[Heard, EngineState]:
-        """The next position, with codes (1, 1, codebooks)."""
+        """The next position, with codes (B, 1, codebooks)."""
         key = state.key
         if temperature < _LEAST_TEMPERATURE:
             heard, decoder = self._likeliest(state.text, codes, state.decoder)
@@ -116,11 +149,11 @@ class Engine:
         state = state._replace(decoder=decoder, text=heard.text, key=key, positions=state.positions + 1)
         return heard, state
 
-    def read(self, heard: Heard, state: EngineState) -> tuple[int, float, list[float]]:
-        """Wait for a position: its text id, its log probability and its pauses."""
+    def read(self, heard: Heard, state: EngineState) -> list[Said]:
+        """Wait for a position: what each row says."""
         mx.eval(heard, state)
-        text, log_probability, pauses = (np.array(x)[0, 0] for x in heard)
-        return int(text), float(log_probability), pauses.tolist()
+        ids, log_probabilities, pauses = (np.array(x)[:, 0].tolist() for x in heard)
+        return [Said(*said[:2], tuple(said[2])) for said in zip(ids, log_probabilities, pauses, strict=True)]
 
     def encode(self, sound: np.ndarray) -> np.ndarray:
         """Codes (n, codebooks) int32 of the whole frames in `sound` (samples,) float32."""
@@ -140,12 +173,12 @@ class Engine:
 
     def generate(self, codes: np.ndarray) -> np.ndarray:
         """The greedy text ids text_0 .. text_n (n + 1,) int32 of codes (n, codebooks)."""
-        heard, state = self.open(temperature=0.0, seed=0)
-        ids = [self.read(heard, state)[0]]
+        heard, state = self.open(rows=1, temperature=0.0, seed=0)
+        ids = [self.read(heard, state)[0].id]
         for frame in codes:
             stop_if_abandoned()
             heard, state = self.follow(mx.array(frame)[None, None], 0.0, state)
-            ids.append(self.read(heard, state)[0])
+            ids.append(self.read(heard, state)[0].id)
         return np.array(ids, np.int32)
 
     def forward(self, codes: np.ndarray, text: np.ndarray) -> np.ndarray:

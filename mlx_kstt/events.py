@@ -1,4 +1,4 @@
-"""What a stream says: words, the unfinished word, pauses, ends of turns and gaps.
+"""What a stream says: words, the unfinished word, pauses, ends of turns, gaps and fresh starts.
 
 In: nothing. Out: frozen values. Knows nothing of tokens, models or formats.
 All times are seconds from the first sample of the user's audio.
@@ -37,6 +37,7 @@ class Partial:
 
     text: str
     start: float
+    lane: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Pause:
 
     Attributes:
         time: seconds of audio heard when the pause began.
-        probabilities: of no speech within the next 0.5, 1, 2 and 3 s (one per pause head of the checkpoint).
+        probabilities: of no speech within the next 0.5, 1, 2 and 3 s (one per pause head of the checkpoint; none where
+            the pause was told by the sound's energy).
     """
 
     time: float
     probabilities: tuple[float, ...]
+    lane: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class EndOfTurn:
 
     time: float
     text: str
+    lane: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,41 @@ class Gap:
     start: float
     end: float
     reason: str
+    lane: str | None = None
 
 
-Event = Word | Partial | Pause | EndOfTurn | Gap
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The decoder was started afresh, and has heard again what it needs: no word is lost or told twice.
 
-_TYPES = {Word: "word", Partial: "partial", Pause: "pause", EndOfTurn: "end_of_turn", Gap: "gap"}
+    Attributes:
+        time: seconds of audio heard.
+        reason: one sentence.
+    """
+
+    time: float
+    reason: str
+    lane: str | None = None
+
+
+Event = Word | Partial | Pause | EndOfTurn | Gap | Refresh
+
+_TYPES: dict[type, str] = {
+    Word: "word",
+    Partial: "partial",
+    Pause: "pause",
+    EndOfTurn: "end_of_turn",
+    Gap: "gap",
+    Refresh: "refresh",
+}
 
 
 def event_to_dict(event: Event) -> dict[str, object]:
     """The event as a JSON object: a `type` and its fields; a lane of None is left out."""
     fields = {name: value for name, value in asdict(event).items() if not (name == "lane" and value is None)}
     return {"type": _TYPES[type(event)], **fields}
+
+
+def time_of(event: Event) -> float:
+    """When it begins, or happens."""
+    return event.start if isinstance(event, Word | Partial | Gap) else event.time

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+from asyncio import wrap_future
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial, wraps
@@ -55,6 +56,17 @@ class _MlxThread:
             job.abandoned = True
             job.future.cancel()
             del job  # a failed one would live on in the traceback of its own exception
+
+    async def run_async(self, function: Callable[[], R]) -> R:
+        """The same for a caller in an event loop, which goes on meanwhile. A cancelled caller leaves nothing behind."""
+        job = _Job(function)
+        try:
+            self._submit(job)
+            return await wrap_future(job.future)
+        finally:
+            job.abandoned = True
+            job.future.cancel()
+            del job
 
     def is_abandoned(self) -> bool:
         """Whether nobody waits for the work in hand."""
@@ -117,6 +129,14 @@ def stop_if_abandoned() -> None:
     """
     if is_abandoned():
         raise InterruptedError("the caller has gone")
+
+
+async def wait_for_mlx(function: Callable[[], R]) -> R:
+    """The function's result, run on the MLX thread while the caller's event loop goes on.
+
+    A public method of this package may be the function: on the MLX thread it runs where it is called.
+    """
+    return await _thread.run_async(function)
 
 
 def on_mlx_thread(function: Callable[P, R]) -> Callable[P, R]:

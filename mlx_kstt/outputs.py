@@ -7,10 +7,14 @@ Every time that is written is a whole number of milliseconds, rounded once from 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from .events import EndOfTurn, Event, Gap, Pause, Word, event_to_dict
+from .events import EndOfTurn, Event, Gap, Pause, Word, event_to_dict, time_of
 from .subtitles import DEFAULT_RULES, Cue, SubtitleRules, label, make_cues, milliseconds, one_line, runs
+
+E = TypeVar("E", bound=Event)
 
 _SECONDS = ("start", "end", "time")
 _DIGITS = 4  # of a probability: more than the model's own arithmetic holds in bfloat16
@@ -21,7 +25,7 @@ class Transcript:
     """What was said in one source.
 
     Attributes:
-        events: the final Words, Pauses, EndOfTurns and Gaps, in the order in which they came.
+        events: the final Words, Pauses, EndOfTurns, Gaps and Refreshes, in the order in which they came.
         duration: seconds of audio.
         warning: one sentence, where the source broke off before its end.
     """
@@ -32,7 +36,8 @@ class Transcript:
 
     @property
     def words(self) -> tuple[Word, ...]:
-        return tuple(event for event in self.events if isinstance(event, Word))
+        """The words of all speakers, by the time at which they start."""
+        return tuple(_in_time(self.events, Word))
 
     @property
     def text(self) -> str:
@@ -76,7 +81,7 @@ class Transcript:
         head = {} if source is None else {"source": source}
         tail = {} if self.warning is None else {"warning": self.warning}
         lists = {
-            name: [_fields(event) for event in self.events if isinstance(event, kind)]
+            name: [_fields(event) for event in _in_time(self.events, kind)]
             for name, kind in (("words", Word), ("pauses", Pause), ("turns", EndOfTurn), ("gaps", Gap))
         }
         times = {"duration": milliseconds(self.duration) / 1000}
@@ -85,15 +90,21 @@ class Transcript:
     def to_jsonl(self, *, source: str | None = None) -> str:
         """One object per line and event, named by its `type`; `source` as in to_json, in every line."""
         head = {} if source is None else {"source": source}
-        return "".join(json.dumps(head | _record(event), ensure_ascii=False) + "\n" for event in self.events)
+        return "".join(json.dumps(head | event_record(event), ensure_ascii=False) + "\n" for event in self.events)
 
 
-def _record(event: Event) -> dict[str, object]:
+def _in_time(events: Iterable[Event], kind: type[E]) -> list[E]:
+    chosen = [event for event in events if isinstance(event, kind)]
+    return sorted(chosen, key=time_of)
+
+
+def event_record(event: Event) -> dict[str, object]:
+    """The event as a JSON object, as jsonl has it: times in seconds to the millisecond."""
     return {name: _rounded(name, value) for name, value in event_to_dict(event).items()}
 
 
 def _fields(event: Event) -> dict[str, object]:
-    return {name: value for name, value in _record(event).items() if name != "type"}
+    return {name: value for name, value in event_record(event).items() if name != "type"}
 
 
 def _rounded(name: str, value: object) -> object:

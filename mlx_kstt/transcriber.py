@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import mlx.core as mx
 import numpy as np
 
-from .audio import Audio, open_audio, resample_blocks
+from .audio import Audio, Intake, Lost, open_audio, resample_blocks
 from .checkpoints import find_checkpoint, read_checkpoint
 from .config import MOST_SECONDS, SAMPLE_RATE, SttConfig
 from .engine import Engine
 from .errors import CheckpointError, OptionError
 from .events import Event, Partial, Word
-from .mlx_thread import on_mlx_thread
+from .mlx_thread import on_mlx_thread, wait_for_mlx
+from .options import StreamOptions
 from .outputs import Transcript
 from .quantization import Recipe
-from .stream import Stream, StreamOptions, checked_sound
+from .stream import Stream, checked_sound
 from .tokenizer import Tokenizer, open_tokenizer
+from .turns import HOLD
 from .weights import load_model
 
 DEFAULT_MODEL = "kyutai/stt-1b-en_fr-candle"
@@ -124,6 +128,11 @@ class Transcriber:
         seed: int = 0,
         pause_head: int | None = None,
         pause_threshold: float | None = None,
+        turn_hold: float = HOLD,
+        refresh: float | None = None,
+        rescue: float | None = None,
+        start: float = 0.0,
+        lanes: Sequence[str] = (),
     ) -> Transcript:
         """Transcribe a whole recording, however long.
 
@@ -132,19 +141,19 @@ class Transcriber:
             sampling_rate: of an array, in Hz; files tell their own.
             channel: which one, from 0; by default all are mixed.
             progress: called with the seconds of audio done.
-            temperature, seed, pause_head, pause_threshold: see `open`.
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, lanes: see `open`.
 
         Raises:
             AudioError: the source cannot be read, or holds something that is not sound.
             OptionError: an option has a value that it cannot have.
         """
-        stream = self.open(temperature=temperature, seed=seed, pause_head=pause_head, pause_threshold=pause_threshold)
+        options = StreamOptions(
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, tuple(lanes), ahead=False
+        )
+        stream = self._open(options)
         events: list[Event] = []
         samples = 0
-        opened = (
-            source if isinstance(source, Audio) else open_audio(source, sampling_rate=sampling_rate, channel=channel)
-        )
-        with opened as audio:
+        with _opened(source, sampling_rate, channel, options) as audio:
             for block in audio.blocks():
                 _collect(stream.push(block), events)
                 samples += len(block)
@@ -155,27 +164,67 @@ class Transcriber:
 
     def stream(
         self,
-        blocks: Iterable[np.ndarray],
+        blocks: Iterable[np.ndarray | Lost],
         *,
         sampling_rate: int = SAMPLE_RATE,
         temperature: float = 0.0,
         seed: int = 0,
         pause_head: int | None = None,
         pause_threshold: float | None = None,
+        turn_hold: float = HOLD,
+        refresh: float | None = None,
+        rescue: float | None = None,
+        start: float = 0.0,
+        lanes: Sequence[str] = (),
     ) -> Iterator[Event]:
         """Events of sound as it comes, and at the end of the blocks those that the model still holds back.
 
         Args:
-            blocks: arrays (samples,) or (samples, channels) of any length.
+            blocks: arrays (samples,) or (samples, channels) of any length, such as `microphone()` brings them; a `Lost`
+                among them is time in which sound was lost.
             sampling_rate: of the blocks, in Hz.
-            temperature, seed, pause_head, pause_threshold: see `open`.
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, lanes: see `open`.
 
         Raises:
             AudioError: a block is not sound.
             OptionError: an option has a value that it cannot have.
         """
-        stream = self.open(temperature=temperature, seed=seed, pause_head=pause_head, pause_threshold=pause_threshold)
-        return _events(stream, resample_blocks(blocks, sampling_rate))
+        options = StreamOptions(
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, tuple(lanes)
+        )
+        return _events(self._open(options), resample_blocks(blocks, sampling_rate, lanes=len(options.lanes)))
+
+    def astream(
+        self,
+        blocks: AsyncIterable[np.ndarray | Lost] | Iterable[np.ndarray | Lost],
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pause_head: int | None = None,
+        pause_threshold: float | None = None,
+        turn_hold: float = HOLD,
+        refresh: float | None = None,
+        rescue: float | None = None,
+        start: float = 0.0,
+        lanes: Sequence[str] = (),
+    ) -> AsyncGenerator[Event]:
+        """`stream` for asyncio: the event loop goes on while the model works. May be cancelled at any point.
+
+        Args:
+            blocks: the same, from an asynchronous iterable (of a plain one the next block must be there at once).
+            sampling_rate: of the blocks, in Hz.
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, lanes: see `open`.
+
+        Raises:
+            AudioError: a block is not sound.
+            OptionError: an option has a value that it cannot have.
+        """
+        options = StreamOptions(
+            temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, tuple(lanes)
+        )
+        intake = Intake(sampling_rate, name="the audio", channel=tuple(range(len(options.lanes))) or None)
+        return _async_events(partial(self._open, options), _asynchronous(blocks), intake)
 
     def open(
         self,
@@ -184,6 +233,11 @@ class Transcriber:
         seed: int = 0,
         pause_head: int | None = None,
         pause_threshold: float | None = None,
+        turn_hold: float = HOLD,
+        refresh: float | None = None,
+        rescue: float | None = None,
+        start: float = 0.0,
+        lanes: Sequence[str] = (),
     ) -> Stream:
         """A stream to push sound into. Position 0 has been run when it comes back.
 
@@ -192,11 +246,25 @@ class Transcriber:
             seed: of the draws.
             pause_head: which pause head decides about turns; by default what the checkpoint says.
             pause_threshold: probability above which the speaker counts as pausing; by default what the checkpoint says.
+            turn_hold: seconds for which a pause must last to end the turn.
+            refresh: start the decoder afresh in a pause when it is so many seconds old; None never does. The 1B is
+                known to fall silent at times, or to stick to a misheard name.
+            rescue: hear again, with a fresh decoder, what sounded for so many seconds (up to 30) without a word. Music
+                is no speech; the last 60 s can be heard again. None never does.
+            start: seconds that the clock shows when the sound begins.
+            lanes: a label per channel: each is transcribed by itself, in one batched step, and its events bear the
+                label. Without labels there is one channel.
 
         Raises:
             OptionError: an option has a value that it cannot have, or needs pause heads that the checkpoint lacks.
         """
-        options = StreamOptions(temperature, seed, pause_head, pause_threshold)
+        return self._open(
+            StreamOptions(
+                temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, tuple(lanes)
+            )
+        )
+
+    def _open(self, options: StreamOptions) -> Stream:
         return Stream(self._engine, self.config, self.tokenizer, options)
 
     @on_mlx_thread
@@ -209,7 +277,7 @@ class Transcriber:
         Returns:
             (frames, codebooks) int32.
         """
-        return self._engine.encode(checked_sound(pcm))
+        return self._engine.encode(checked_sound(pcm)[:, 0])
 
     @on_mlx_thread
     def generate(self, pcm: np.ndarray | None = None, *, codes: np.ndarray | None = None) -> np.ndarray:
@@ -228,7 +296,7 @@ class Transcriber:
         if (pcm is None) == (codes is None):
             raise OptionError("generate takes either sound (pcm) or codes")
         if pcm is not None:
-            return self._engine.generate(self._engine.encode(checked_sound(pcm)))
+            return self._engine.generate(self._engine.encode(checked_sound(pcm)[:, 0]))
         return self._engine.generate(self._checked_codes(codes))
 
     @on_mlx_thread
@@ -269,17 +337,73 @@ def _checked_ids(ids: np.ndarray, limit: int, name: str) -> np.ndarray:
     return ids.astype(np.int32)
 
 
-def _events(stream: Stream, blocks: Iterator[np.ndarray]) -> Iterator[Event]:
-    for block in blocks:
-        yield from stream.push(block)
+def _opened(
+    source: str | os.PathLike[str] | BinaryIO | np.ndarray | Audio,
+    sampling_rate: int,
+    channel: int | None,
+    options: StreamOptions,
+) -> Audio:
+    if isinstance(source, Audio):
+        return source
+    if channel is not None and options.lanes:
+        raise OptionError(f"channel is {channel}, and lanes take each channel: leave one of them out")
+    lanes = tuple(range(len(options.lanes)))
+    return open_audio(source, sampling_rate=sampling_rate, channel=lanes or channel)
+
+
+def _events(stream: Stream, items: Iterator[np.ndarray | Lost]) -> Iterator[Event]:
+    for item in items:
+        yield from stream.skip(item) if isinstance(item, Lost) else stream.push(item)
     yield from stream.flush()
+
+
+async def _async_events(
+    open: Callable[[], Stream], items: AsyncGenerator[np.ndarray | Lost], intake: Intake
+) -> AsyncGenerator[Event]:
+    stream = await wait_for_mlx(open)
+    async with aclosing(items):
+        async for item in items:
+            for part in intake.take(item):
+                work = partial(stream.skip, part) if isinstance(part, Lost) else partial(stream.push, part)
+                for event in await wait_for_mlx(work):
+                    yield event
+    for part in intake.finish():
+        if isinstance(part, np.ndarray):
+            for event in await wait_for_mlx(partial(stream.push, part)):
+                yield event
+    for event in await wait_for_mlx(stream.flush):
+        yield event
+
+
+async def _asynchronous(
+    blocks: AsyncIterable[np.ndarray | Lost] | Iterable[np.ndarray | Lost],
+) -> AsyncGenerator[np.ndarray | Lost]:
+    """The blocks; a generator that brings them ends with this one."""
+    if isinstance(blocks, AsyncIterable):
+        async with aclosing(blocks) if isinstance(blocks, AsyncGenerator) else nullcontext():
+            async for block in blocks:
+                yield block
+    else:
+        for block in blocks:
+            yield block
 
 
 def _collect(new: Iterable[Event], events: list[Event]) -> None:
     """Add what is final: no unfinished words, and a revised word in the place of its first version."""
     for event in new:
-        last = next((i for i in reversed(range(len(events))) if isinstance(events[i], Word)), None)
-        if isinstance(event, Word) and last is not None and events[last].start == event.start:  # type: ignore[union-attr]
-            events[last] = event
-        elif not isinstance(event, Partial):
+        if isinstance(event, Partial):
+            continue
+        at = _revised(event, events) if isinstance(event, Word) else None
+        if at is None:
             events.append(event)
+        else:
+            events[at] = event
+
+
+def _revised(word: Word, events: Sequence[Event]) -> int | None:
+    """Where the first version of a word stands."""
+    for at in reversed(range(len(events))):
+        last = events[at]
+        if isinstance(last, Word) and last.lane == word.lane:
+            return at if last.start == word.start else None
+    return None

@@ -1,70 +1,71 @@
-"""Pause probabilities to pauses and ends of turns.
+"""Pauses and ends of turns.
 
-In: the pause probabilities of each frame, and the events that the frame's text id made. Out: `Pause` and `EndOfTurn`
-events. Knows nothing of models.
+In: frame after frame, whether the speaker pauses, whether sound stands out, and whether there was text. Out: what has
+just begun or ended. Knows nothing of models, words or times.
 
-A pause begins when the chosen head's probability rises above the threshold. The turn ends when it has stayed there
-until the last words are out (the delay of the text, and the PADs that end a word): a hesitation is shorter than that.
-A word that is revised after its turn has ended changes nothing. Without a word since the last turn there is neither
-pause nor end: the heads also report the silence before anybody has spoken.
+Whether the speaker pauses is said by a pause head of the model, or, where it has none, by the sound: nothing has stood
+out for a while. The turn ends when the pause has lasted for the hold, so that the short silences of dictated digits do
+not end it. A turn needs speech: the heads also report the silence before anybody has spoken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil
 from typing import NamedTuple
 
-from .config import FRAME_RATE
-from .events import EndOfTurn, Event, Pause, Word
-from .words import PADS_THAT_END_A_WORD
+from .config import frames_in
+
+HOLD = 0.32
+"""Seconds for which a pause must last to end the turn, where nobody says otherwise."""
+_QUIET = frames_in(0.8)  # frames in which nothing stands out: a pause, where no pause head knows better
+_SPEECH = 3  # frames that stand out: more than a click
 
 
 class TurnState(NamedTuple):
     """Where the conversation stands."""
 
-    frame: int = 0  # of the next probabilities
-    quiet: int = 0  # frames since the pause began
-    told: bool = False  # the pause has been reported
-    words: tuple[Word, ...] = ()  # of this turn
-    last: float = -1.0  # start of the last word of the turn before
+    pausing: int = 0  # frames since the pause began
+    quiet: int = 0  # frames since sound stood out
+    loud: int = 0  # frames that stood out in this turn
+    text: bool = False  # there was text in this turn
+    told: bool = False  # the pause has been told
+    over: bool = False  # the turn has ended in this pause
 
 
 class TurnDetector:
-    """The rules, for one head and one threshold.
+    """The rules.
 
     Args:
-        head: index of the pause head that decides.
+        head: index of the pause head that decides; None listens to the sound.
         threshold: probability above which the speaker counts as pausing.
-        delay: seconds by which the text runs behind the audio.
-        prefix: seconds of silence before the audio.
+        hold: seconds for which a pause must last to end the turn.
     """
 
-    def __init__(self, head: int, threshold: float, delay: float, prefix: float) -> None:
+    def __init__(self, head: int | None, threshold: float, hold: float) -> None:
         self._head = head
         self._threshold = threshold
-        self._hold = ceil(delay * FRAME_RATE) + PADS_THAT_END_A_WORD
-        self._prefix = prefix
+        self._hold = max(1, frames_in(hold))
 
-    def step(
-        self, probabilities: Sequence[float], events: Sequence[Event], state: TurnState
-    ) -> tuple[list[Event], TurnState]:
-        """The probabilities after hearing as many frames as steps came before, and the events of the same position."""
-        words = state.words
-        for event in events:
-            if isinstance(event, Word) and event.start > state.last:
-                words = replace_revised(words, event)
-        frame, pausing = state.frame, probabilities[self._head] > self._threshold
-        quiet = state.quiet + 1 if pausing else 0
-        began = max(0.0, round((frame - quiet + 1) / FRAME_RATE - self._prefix, 3))
-        told, told_now = pausing and state.told, pausing and not state.told and bool(words)
-        new: list[Event] = [Pause(began, tuple(probabilities))] if told_now else []
-        if words and quiet > self._hold:
-            new.append(EndOfTurn(began, " ".join(word.text for word in words)))
-            return new, TurnState(frame + 1, quiet, True, (), words[-1].start)
-        return new, TurnState(frame + 1, quiet, told or told_now, words, state.last)
+    def step(self, pauses: tuple[float, ...], loud: bool, text: bool, state: TurnState) -> TurnState:
+        """The next frame."""
+        quiet = 0 if loud else state.quiet + 1
+        is_pausing = quiet >= _QUIET if self._head is None else pauses[self._head] > self._threshold
+        return TurnState(
+            state.pausing + 1 if is_pausing else 0,
+            quiet,
+            state.loud + loud,
+            state.text or text,
+            is_pausing and state.told,
+            is_pausing and state.over,
+        )
 
+    def begins_pause(self, state: TurnState) -> bool:
+        """Whether a pause is to be told now."""
+        return bool(state.pausing) and not state.told and state.text
 
-def replace_revised(words: tuple[Word, ...], word: Word) -> tuple[Word, ...]:
-    """The words with one more, or with the last one revised where it has the same start."""
-    return (*words[:-1], word) if words and words[-1].start == word.start else (*words, word)
+    def ends_turn(self, state: TurnState) -> bool:
+        """Whether the pause is long enough, and something may have been said."""
+        return state.pausing >= self._hold and not state.over and (state.text or state.loud >= _SPEECH)
+
+    def began(self, state: TurnState) -> int:
+        """Frames since the pause began: in the sound it is there before it can be told from a short silence."""
+        return state.quiet if self._head is None else state.pausing

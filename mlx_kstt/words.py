@@ -13,11 +13,13 @@ from math import exp
 from typing import NamedTuple
 
 from .config import FRAME_SAMPLES, PAD, SAMPLE_RATE, WORD_START
-from .events import Event, Partial, Word
+from .events import Partial, Word
 from .tokenizer import WORD_MARK, Tokenizer
 
 PADS_THAT_END_A_WORD = 3
 """Frames without text after which the open word is emitted."""
+_MOST_PIECES = 100
+"""Of a word: a model that has lost its way may write on without a space."""
 _FRAME_MS = 1000 * FRAME_SAMPLES // SAMPLE_RATE
 _REPLACEMENT, _BYTES = "\ufffd", 4  # of a character in UTF-8
 
@@ -42,15 +44,17 @@ class WordBuilder:
         tokenizer: of the checkpoint.
         delay: seconds by which the text runs behind the audio.
         prefix: seconds of silence before the audio.
+        start: seconds that the clock shows when the audio begins.
     """
 
-    def __init__(self, tokenizer: Tokenizer, delay: float, prefix: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, delay: float, prefix: float, start: float = 0.0) -> None:
         self._tokenizer = tokenizer
-        self._origin = round(1000 * (delay + prefix))
+        self._first = round(1000 * start)
+        self._origin = round(1000 * (delay + prefix)) - self._first
 
-    def step(self, id: int, log_probability: float, state: WordState) -> tuple[list[Event], WordState]:
+    def step(self, id: int, log_probability: float, state: WordState) -> tuple[list[Word | Partial], WordState]:
         """The next text id."""
-        events: list[Event] = []
+        events: list[Word | Partial] = []
         if id == WORD_START:
             events, state = self._tell(state, self._ms(state.position))
             state = state._replace(marker=state.position)
@@ -62,13 +66,14 @@ class WordBuilder:
                 events, state = self.flush(state)
         return events, state._replace(position=state.position + 1)
 
-    def flush(self, state: WordState) -> tuple[list[Event], WordState]:
+    def flush(self, state: WordState) -> tuple[list[Word | Partial], WordState]:
         """The open word, if it has not been emitted as it stands."""
         return self._tell(state, self._ms(state.last + 1))
 
-    def _piece(self, id: int, log_probability: float, state: WordState) -> tuple[list[Event], WordState]:
-        events: list[Event] = []
-        if not state.pieces or self._tokenizer.piece(id).startswith(WORD_MARK):
+    def _piece(self, id: int, log_probability: float, state: WordState) -> tuple[list[Word | Partial], WordState]:
+        events: list[Word | Partial] = []
+        is_new = not state.pieces or self._tokenizer.piece(id).startswith(WORD_MARK)
+        if is_new or len(state.pieces) == _MOST_PIECES:
             begin = state.position - 1 if state.marker is None else state.marker
             events, state = self._tell(state, self._ms(begin))
             # At the very beginning several words can fall before time 0; a frame apart, they stay different words.
@@ -85,7 +90,7 @@ class WordBuilder:
         text = self._finished_text(state)
         return [*events, *([Partial(text, state.start / 1000)] if text else [])], state
 
-    def _tell(self, state: WordState, limit: int) -> tuple[list[Event], WordState]:
+    def _tell(self, state: WordState, limit: int) -> tuple[list[Word | Partial], WordState]:
         """The open word, which ends at `limit` (milliseconds) at the latest."""
         text = self._text(state)
         if state.told or not text:
@@ -103,5 +108,5 @@ class WordBuilder:
         return next((text for text in texts if not text.endswith(_REPLACEMENT)), "")
 
     def _ms(self, position: int) -> int:
-        """Audio time of a position in milliseconds, not below 0."""
-        return max(0, position * _FRAME_MS - self._origin)
+        """Audio time of a position in milliseconds, not before the audio begins."""
+        return max(self._first, position * _FRAME_MS - self._origin)

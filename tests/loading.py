@@ -43,12 +43,12 @@ def with_codec_of(spec: Spec, layout: str) -> Iterator[None]:
 def hear_pauses(stt: Transcriber, pcm: np.ndarray) -> np.ndarray:
     """Pause probabilities (frames + 1, heads) along the greedy text of whole frames (frames * 1920,)."""
     engine = stt._engine
-    heard, state = engine.open(temperature=0.0, seed=0)
-    pauses = [engine.read(heard, state)[2]]
+    heard, state = engine.open(rows=1, temperature=0.0, seed=0)
+    pauses = [engine.read(heard, state)[0].pauses]
     for start in range(0, len(pcm), FRAME_SAMPLES):
-        codes, state = engine.hear(pcm[start : start + FRAME_SAMPLES], state)
+        codes, state = engine.hear(pcm[None, start : start + FRAME_SAMPLES], state)
         heard, state = engine.follow(codes, 0.0, state)
-        pauses.append(engine.read(heard, state)[2])
+        pauses.append(engine.read(heard, state)[0].pauses)
     return np.array(pauses)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,14 @@ import pytest
 from sounds import hear, noise, sine
 
 from mlx_kstt import audio
-from mlx_kstt.audio import find_audio, open_audio, open_raw, resample_blocks
+from mlx_kstt.audio import find_audio, open_audio, open_raw
+from mlx_kstt.audio import resample_blocks as resample_items
 from mlx_kstt.errors import AudioError, OptionError
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Blocks without lost time among them."""
+    return (item for item in resample_items(blocks, rate) if isinstance(item, np.ndarray))
 
 
 def read(source: np.ndarray, **options: Any) -> np.ndarray:

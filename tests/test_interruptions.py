@@ -65,7 +65,7 @@ try:
     events += stream.push(sound)
 except KeyboardInterrupt:
     print("interrupted")
-left = len(stream.snapshot().pending) / 24000
+left = stream.snapshot().incoming.samples / 24000
 events += stream.push(np.zeros(0, np.float32)) + stream.flush()
 print(left > 1)
 print(*(event.text for event in events if isinstance(event, mlx_kstt.Word)))
@@ -157,8 +157,8 @@ def test_a_snapshot_taken_during_a_push_is_whole(tiny) -> None:
     marks = [stream.snapshot() for _ in range(20)]
     pushing.join()
     for mark in marks:
-        assert mark.words.position == mark.engine.positions == mark.engine.frames + 1
-    assert stream.snapshot().engine.frames == len(sound) // 1920
+        assert mark.rows.lanes[0].words.position == mark.rows.engine.positions == mark.rows.engine.frames + 1
+    assert stream.snapshot().rows.engine.frames == len(sound) // 1920
 
 
 def test_a_forked_process_is_told_to_spawn() -> None:
@@ -182,11 +182,11 @@ os.waitpid(child, 0)
 @pytest.mark.parametrize(("delay", "prefix"), [(0.5, 0.0), (2.5, 1.0)])
 def test_flush_hears_delay_and_one_second_in_whole_frames(samples: int, delay: float, prefix: float) -> None:
     stream = mlx_kstt.load("tiny", delay=delay, prefix=prefix).open()
-    assert stream.snapshot().engine.frames == int(prefix * 24_000) // 1920
+    assert stream.snapshot().rows.engine.frames == int(prefix * 24_000) // 1920
     stream.push(np.zeros(samples, np.float32))
     stream.flush()
     heard = ceil((int(prefix * 24_000) + samples + (delay + 1.0) * 24_000) / 1920)
-    assert stream.snapshot().engine.frames == heard
+    assert stream.snapshot().rows.engine.frames == heard
 
 
 def test_the_prefix_is_heard_and_subtracted(tiny, recordings) -> None:

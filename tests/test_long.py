@@ -12,7 +12,8 @@ from mlx_kstt.config import DecoderConfig, MimiConfig, SttConfig, TransformerCon
 from mlx_kstt.decoder import Decoder
 from mlx_kstt.engine import Engine, Model
 from mlx_kstt.layers import TransformerState
-from mlx_kstt.stream import Stream, StreamOptions
+from mlx_kstt.options import StreamOptions
+from mlx_kstt.stream import Stream
 
 FRAMES = 10_000
 
@@ -91,7 +92,7 @@ def test_positions_stay_small_and_memory_where_it_was() -> None:
             mx.clear_cache()
             used.append(mx.get_active_memory())
     assert max(used[1:]) - used[0] < 100_000, "bytes held grow with the length of the stream"
-    states = (stream.snapshot().engine.decoder, stream.snapshot().engine.codec.transformer)
+    states = (stream.snapshot().rows.engine.decoder, stream.snapshot().rows.engine.codec.transformer)
     for state in states:
         assert isinstance(state, TransformerState)
         assert np.array(state.offset)[0] < 3 * 2_048
@@ -101,7 +102,7 @@ def test_a_step_writes_its_rings_in_place() -> None:
     """A held snapshot costs one copy of the rings; without one a step costs almost nothing."""
     config = small_config(context=20_000)
     stream = Stream(engine(config), config, FakeTokenizer(), StreamOptions())
-    rings = sum(x.nbytes for _, x in leaves(stream.snapshot().engine.decoder) if x.ndim == 4)
+    rings = sum(x.nbytes for _, x in leaves(stream.snapshot().rows.engine.decoder) if x.ndim == 4)
     frame = np.zeros(1920, np.float32)
 
     def extra() -> int:

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..config import SAMPLE_RATE
 from ..errors import AudioError
-from .resample import RATES, mono_blocks, resample_blocks, resample_mono
+from .lost import Lost
+from .resample import RATES, Intake, resample_blocks, taken
 from .sources import BrokenOff, Source, array_source, pipe_source
 
-__all__ = ["RATES", "Audio", "find_audio", "open_audio", "open_raw", "resample_blocks"]
+__all__ = ["RATES", "Audio", "Intake", "Lost", "find_audio", "open_audio", "open_raw", "resample_blocks"]
 
 _SOUND = ("aac", "aif", "aifc", "aiff", "amr", "au", "caf", "flac", "m4a", "m4b", "mka", "mp3", "oga", "ogg", "opus")
 _MORE_SOUND = ("rf64", "snd", "w64", "wav", "wave", "weba", "wma", "wv")
@@ -30,7 +31,7 @@ def open_audio(
     source: str | os.PathLike[str] | BinaryIO | np.ndarray,
     *,
     sampling_rate: int = SAMPLE_RATE,
-    channel: int | None = None,
+    channel: int | tuple[int, ...] | None = None,
 ) -> Audio:
     """Open a file or an array.
 
@@ -38,7 +39,7 @@ def open_audio(
         source: a path; a binary file object, read from its start and left open; or an array (samples,) or
             (samples, channels) of float (full scale is 1), int16, int32 or uint8.
         sampling_rate: of an array, in samples per second, 1000 to 768000. Files bring their own.
-        channel: the one to use, counted from 0; None mixes all by their mean.
+        channel: the one to use, counted from 0; several stay apart, a column each; None mixes all by their mean.
 
     Raises:
         OptionError: the rate is out of range.
@@ -88,14 +89,13 @@ class Audio:
         warning: a sentence with the seconds that could be read, once the source has broken off; else None.
     """
 
-    def __init__(self, source: Source, channel: int | None = None) -> None:
+    def __init__(self, source: Source, channel: int | tuple[int, ...] | None = None) -> None:
         self.name = source.name
         self.duration = None if source.frames is None else source.frames / source.sampling_rate
         self.warning: str | None = None
         self._source = source
         self._frames_read = 0
-        mono = mono_blocks(self._read(), source.sampling_rate, name=source.name, channel=channel)
-        self._blocks = resample_mono(mono, source.sampling_rate)
+        self._blocks = taken(self._read(), Intake(source.sampling_rate, name=source.name, channel=channel))
 
     @property
     def seconds_read(self) -> float:
@@ -103,12 +103,14 @@ class Audio:
         return self._frames_read / self._source.sampling_rate
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Float32 (samples,) blocks of at most about one second. A second call goes on where the first one stopped.
+        """Float32 (samples,) blocks, or (samples, lanes) of channels kept apart, of at most about one second.
+
+        A second call goes on where the first one stopped.
 
         Raises:
             AudioError: a sample is NaN or infinite, nothing could be read, or a pipe brings a file instead of samples.
         """
-        return self._blocks
+        return (block for block in self._blocks if isinstance(block, np.ndarray))
 
     def close(self) -> None:
         """Free everything; blocks that have not been read are gone. May be called again."""
@@ -136,9 +138,11 @@ class Audio:
             raise AudioError(f"{self.name} holds no sound (zero samples)")
 
 
-def _audio(source: Source, channel: int | None) -> Audio:
-    if channel is None or channel in range(source.channels):
+def _audio(source: Source, channel: int | tuple[int, ...] | None) -> Audio:
+    asked = channel if isinstance(channel, tuple) else () if channel is None else (channel,)
+    missing = next((number for number in asked if number not in range(source.channels)), None)
+    if missing is None:
         return Audio(source, channel)
     source.close()
     numbers = "only channel 0" if source.channels == 1 else f"channels 0 to {source.channels - 1}"
-    raise AudioError(f"{source.name} has no channel {channel}: it has {numbers}")
+    raise AudioError(f"{source.name} has no channel {missing}: it has {numbers}")

@@ -6,6 +6,7 @@ from .openblas import load_openblas
 check_machine()
 load_openblas()  # before mlx.core is imported
 
+from .audio.lost import Lost  # noqa: E402
 from .errors import (  # noqa: E402
     AudioError,
     CheckpointError,
@@ -15,7 +16,8 @@ from .errors import (  # noqa: E402
     StreamClosedError,
     UnsupportedMachineError,
 )
-from .events import EndOfTurn, Event, Gap, Partial, Pause, Word  # noqa: E402
+from .events import EndOfTurn, Event, Gap, Partial, Pause, Refresh, Word  # noqa: E402
+from .microphone import Microphone, microphone  # noqa: E402
 from .outputs import Transcript  # noqa: E402
 from .stream import Stream, StreamState  # noqa: E402
 from .transcriber import DEFAULT_MODEL, Transcriber, load  # noqa: E402
@@ -30,9 +32,12 @@ __all__ = [
     "Gap",
     "HubError",
     "KsttError",
+    "Lost",
+    "Microphone",
     "OptionError",
     "Partial",
     "Pause",
+    "Refresh",
     "Stream",
     "StreamClosedError",
     "StreamState",
@@ -41,4 +46,5 @@ __all__ = [
     "UnsupportedMachineError",
     "Word",
     "load",
+    "microphone",
 ]

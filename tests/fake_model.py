@@ -7,7 +7,7 @@ those that need a process of their own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx_kstt
@@ -21,7 +21,7 @@ class FakeTranscriber:
     """Hears "heard 0.50 s" in half a second of anything."""
 
     def transcribe(
-        self, source: Audio, *, temperature: float, seed: int, progress: Callable[[float], None]
+        self, source: Audio, *, temperature: float, seed: int, lanes: Sequence[str], progress: Callable[[float], None]
     ) -> Transcript:
         samples = 0
         with source:

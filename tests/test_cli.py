@@ -96,7 +96,9 @@ def test_a_transcript_goes_to_standard_output_and_nothing_elsewhere(capsys: pyte
 def test_options_reach_the_model(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = []
 
-    def remember(self: FakeTranscriber, source: Any, *, temperature: float, seed: int, progress: Any) -> Any:
+    def remember(
+        self: FakeTranscriber, source: Any, *, temperature: float, seed: int, lanes: Any, progress: Any
+    ) -> Any:
         heard.append((temperature, seed, np.concatenate(list(source.blocks()))[:4].tolist()))
         return mlx_kstt.Transcript((), 0.0)
 
@@ -363,7 +365,7 @@ def test_a_full_disk_is_one_sentence_and_the_other_files_are_written(capsys: pyt
         assert transcribe("a.wav", "--save", "--format", "json,txt") == 1
     assert capsys.readouterr().err == (
         "mlx_kstt: a.json cannot be written (File too large): check the disk's space and the folder's permissions, "
-        "or name another --output-dir\n"
+        "or write elsewhere\n"
     )
     assert files() == ["a.txt"]
 
@@ -387,7 +389,7 @@ def test_a_full_standard_output_is_one_sentence() -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "mlx_kstt: standard output cannot be written (No space left on device): "
-        "check the disk's space, or use --output-dir\n"
+        "check the disk's space, or write to a file elsewhere\n"
     )
 
 

@@ -121,3 +121,24 @@ def test_a_model_that_is_not_there_is_one_sentence(
     assert told.out == ""
     assert re.fullmatch(r"mlx_kstt: [^\n]*(nowhere|empty)[^\n]*\n", told.err)
     assert not Path("out").exists()
+
+
+def test_speakers_of_a_stereo_file_are_told_apart(
+    recordings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = recordings[0], recordings[1]
+    sides = [recording.sound() for recording in (one, other)]
+    length = max(map(len, sides))
+    stereo = np.stack([np.pad(side, (0, length - len(side))) for side in sides], axis=1)
+    soundfile.write(tmp_path / "talk.wav", stereo, 24_000, subtype="FLOAT")
+    talk = ["transcribe", "--model", "tiny", str(tmp_path / "talk.wav")]
+    assert main([*talk, "--speakers", "right=Bob,left=Ann", "--format", "json"]) == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert [word["start"] for word in words] == sorted(word["start"] for word in words)
+    for name, recording in (("Ann", one), ("Bob", other)):
+        assert " ".join(word["text"] for word in words if word["lane"] == name) == recording.reference_text
+    with pytest.raises(SystemExit):
+        main([*talk, "--speakers", "Ann,Bob"])
+    assert "--speakers names channels: left=Ann,right=Bob" in capsys.readouterr().err
+    assert main([*talk, "--speakers", "0=Ann,2=Bob"]) == 1
+    assert "has no channel 2: it has channels 0 to 1" in capsys.readouterr().err

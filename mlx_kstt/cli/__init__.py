@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import mlx_kstt
 
 from ..errors import KsttError, OptionError
-from . import transcribe
+from . import mic, transcribe
 from .convert import add_convert
 from .delivery import complain
+from .devices import add_devices
 from .info import add_info
+from .mic_options import add_mic
 from .options import add_transcribe
 
 
@@ -63,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mlx_kstt {mlx_kstt.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     add_transcribe(commands.add_parser("transcribe", help="audio to text, subtitles or data"), run=transcribe.run)
+    add_mic(commands.add_parser("mic", help="live: text while somebody speaks"), run=mic.run)
+    add_devices(commands.add_parser("devices", help="the sound inputs of this machine"))
     add_convert(commands.add_parser("convert", help="a checkpoint quantised, in one folder that loads at once"))
     add_info(commands.add_parser("info", help="what a checkpoint is, and how fast a machine can be with it"))
     return parser

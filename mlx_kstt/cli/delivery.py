@@ -68,7 +68,7 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
             os.replace(part, path)
     except OSError as error:
-        way_out = "check the disk's space and the folder's permissions, or name another --output-dir"
+        way_out = "check the disk's space and the folder's permissions, or write elsewhere"
         raise KsttError(f"{path} cannot be written ({error.strerror}): {way_out}") from error
 
 
@@ -135,5 +135,5 @@ def send(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        way_out = "check the disk's space, or use --output-dir"
+        way_out = "check the disk's space, or write to a file elsewhere"
         raise KsttError(f"standard output cannot be written ({error.strerror}): {way_out}") from error

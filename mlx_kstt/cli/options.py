@@ -1,7 +1,7 @@
 """The options of the command line, and which of them go together.
 
-In: a parser. Out: the same parser with options; later, the chosen options checked and made into what they mean. Knows
-nothing of sources and of the model.
+In: a parser. Out: the same parser with options; later, the chosen options checked and made into what they mean, a
+loaded model among it. Knows nothing of sources, nor of what is inside the model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 import mlx_kstt
 
 from ..audio import RATES
-from ..checkpoints import home_expanded
+from ..checkpoints import BUNDLED, home_expanded
 from ..subtitles import SubtitleRules
-from .delivery import FORMATS, SHARED, SUBTITLES, Style
+from .delivery import FORMATS, SHARED, SUBTITLES, Style, complain
 from .jobs import STDIN
+from .speakers import speakers
 
 _RULE_HELP = {
     "max_line_length": "characters per subtitle line",
@@ -42,13 +43,14 @@ def add_transcribe(parser: argparse.ArgumentParser, *, run: Callable[[argparse.N
         metavar="SOURCE",
         help='a file, a folder (searched at any depth), or "-" for raw PCM',
     )
-    _add_model_options(parser.add_argument_group("model"))
+    add_model_options(parser.add_argument_group("model"))
     _add_audio_options(parser.add_argument_group("audio"))
     _add_output_options(parser.add_argument_group("output"))
     _add_subtitle_options(parser.add_argument_group("subtitles"))
 
 
-def _add_model_options(group: argparse._ArgumentGroup) -> None:
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """Options of whatever runs a model."""
     add = group.add_argument
     add(
         "--model",
@@ -58,8 +60,8 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     )
     add_checkpoint_options(group)
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the text decoder (default: by device)")
-    add("--temperature", type=_number, default=0.0, help="above 0 draws tokens at random (default: 0)")
-    add("--seed", type=_count, default=0, metavar="N", help="of the draws (default: 0)")
+    add("--temperature", type=number, default=0.0, help="above 0 draws tokens at random (default: 0)")
+    add("--seed", type=count, default=0, metavar="N", help="of the draws (default: 0)")
 
 
 def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
@@ -67,13 +69,28 @@ def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--revision", help="branch, tag or commit of the hub repository")
     add("--offline", action="store_true", help="never use the network")
-    add("--delay", type=_number, metavar="SECONDS", help="the model's delay, instead of what the checkpoint says")
-    add("--prefix", type=_number, metavar="SECONDS", help="silence put first, instead of what the checkpoint says")
+    add("--delay", type=number, metavar="SECONDS", help="the model's delay, instead of what the checkpoint says")
+    add("--prefix", type=number, metavar="SECONDS", help="silence put first, instead of what the checkpoint says")
+
+
+def load_model(args: argparse.Namespace) -> mlx_kstt.Transcriber:
+    """The model that the options name."""
+    if args.model in BUNDLED and not os.path.isdir(args.model):
+        complain(f'"{args.model}" is a demonstration model for synthetic voices: leave out --model for real speech')
+    return mlx_kstt.load(
+        args.model,
+        dtype=args.dtype,
+        revision=args.revision,
+        offline=args.offline,
+        delay=args.delay,
+        prefix=args.prefix,
+    )
 
 
 def _add_audio_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--channel", type=_channel, metavar="N", help="transcribe this channel alone, from 0 (default: all, mixed)")
+    add("--channel", type=channel, metavar="N", help="transcribe this channel alone, from 0 (default: all, mixed)")
+    add("--speakers", type=speakers, metavar="NAMES", help="left=Ann,right=Bob (or 0=Ann,1=Bob): a speaker per channel")
     add("--rate", type=_rate, metavar="HZ", help='sampling rate of "-" (default: 24000)')
     add("--encoding", choices=("s16le", "f32le"), help='samples of "-" (default: s16le)')
 
@@ -87,13 +104,13 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     place.add_argument("--save", action="store_true", help="write files beside each source, not to standard output")
     group.add_argument("--skip-existing", action="store_true", help="do not write files again that are there already")
     group.add_argument(
-        "--paragraph-gap", type=_number, metavar="SECONDS", help="silence that begins a new line of txt (default: 2)"
+        "--paragraph-gap", type=number, metavar="SECONDS", help="silence that begins a new line of txt (default: 2)"
     )
 
 
 def _add_subtitle_options(group: argparse._ArgumentGroup) -> None:
     for rule in fields(SubtitleRules):
-        kind, unit = (int, "N") if isinstance(rule.default, int) else (_number, "SECONDS")
+        kind, unit = (int, "N") if isinstance(rule.default, int) else (number, "SECONDS")
         group.add_argument(
             _flag(rule.name), type=kind, metavar=unit, help=f"{_RULE_HELP[rule.name]} (default: {rule.default})"
         )
@@ -103,7 +120,8 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """A number of at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -125,13 +143,15 @@ def folder(text: str) -> Path:
     return home_expanded(named(text))
 
 
-def _channel(text: str) -> int:
+def channel(text: str) -> int:
+    """A channel's number."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a channel: they are counted from 0")
     return int(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
     return int(text)
@@ -183,6 +203,10 @@ def _misuses(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     yield args.save and piped, 'there is no place beside "-": use --output-dir'
     yield args.rate is not None and not piped, '--rate is for raw PCM from "-" only'
     yield args.channel is not None and piped, 'raw PCM from "-" has one channel: leave --channel out'
+    if args.speakers is not None:
+        yield args.speakers[0][0] is None, "--speakers names channels: left=Ann,right=Bob"
+        yield args.channel is not None, "--speakers names the channels: leave --channel out"
+        yield piped, 'raw PCM from "-" has one channel: leave --speakers out'
     yield args.encoding is not None and not piped, '--encoding is for raw PCM from "-" only'
     yield args.paragraph_gap is not None and "txt" not in (form, *others), "--paragraph-gap is for the format txt only"
     for name in _given_rules(args):

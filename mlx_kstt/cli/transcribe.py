@@ -7,7 +7,6 @@ nothing of the model inside.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -15,12 +14,11 @@ from functools import cache, partial
 import mlx_kstt
 
 from ..audio import Audio, open_audio, open_raw
-from ..checkpoints import BUNDLED
 from ..errors import AudioError, KsttError
 from ..outputs import Transcript
 from .delivery import Printer, Style, complain, printable, render, write_whole
 from .jobs import Job, Source, find_sources, plan_outputs, without_existing, without_unwritable
-from .options import check_usage, chosen_formats, from_several, style_of, to_files
+from .options import check_usage, chosen_formats, from_several, load_model, style_of, to_files
 from .progress import Bar
 
 
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         complain(problem)
     if not jobs:
         return int(bool(problems))
-    load = cache(partial(_load, args))  # when the first source has been opened: a bad one need not fetch a model
+    load = cache(partial(load_model, args))  # when the first source has been opened: a bad one need not fetch a model
     with Printer(chosen_formats(args)[0], style, several=from_several(args) and not to_files(args)) as printer:
         done = [_do(load, job, title, args, style, printer) for job, title in _titled(jobs)]
     return int(bool(problems) or not all(done))
@@ -49,19 +47,6 @@ def _plan(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
         jobs = without_existing(jobs)
     jobs, unwritable = without_unwritable(jobs)
     return jobs, unreadable + clashing + unwritable
-
-
-def _load(args: argparse.Namespace) -> mlx_kstt.Transcriber:
-    if args.model in BUNDLED and not os.path.isdir(args.model):
-        complain(f'"{args.model}" is a demonstration model for synthetic voices: leave out --model for real speech')
-    return mlx_kstt.load(
-        args.model,
-        dtype=args.dtype,
-        revision=args.revision,
-        offline=args.offline,
-        delay=args.delay,
-        prefix=args.prefix,
-    )
 
 
 def _titled(jobs: Sequence[Job]) -> list[tuple[Job, str]]:
@@ -86,7 +71,11 @@ def _do(
             transcriber = load()
             with Bar(printable(title), audio.duration) as bar:
                 transcript = transcriber.transcribe(
-                    audio, temperature=args.temperature, seed=args.seed, progress=bar.update
+                    audio,
+                    temperature=args.temperature,
+                    seed=args.seed,
+                    lanes=[name for _, name in args.speakers or ()],
+                    progress=bar.update,
                 )
     except AudioError as error:
         complain(_naming(name, str(error)))
@@ -103,7 +92,8 @@ def _do(
 
 def _open(source: Source, args: argparse.Namespace) -> Audio:
     if source.path is not None:
-        return open_audio(source.path, channel=args.channel)
+        channels = tuple(place for place, _ in args.speakers or ())
+        return open_audio(source.path, channel=channels or args.channel)
     given = {"sampling_rate": args.rate, "encoding": args.encoding}
     return open_raw(sys.stdin.buffer, **{name: value for name, value in given.items() if value is not None})
 

@@ -10,11 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 from conftest import RECORDINGS
+from pulse import Program, SoundServer, missing, wait_until
+
+from mlx_kstt import Word
+from mlx_kstt.live.journal import Journal
+from mlx_kstt.live.recording import Recording, to_16_bits
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 SAID = "please open the window and close the door"
@@ -25,7 +32,14 @@ def snippets(language: str) -> list[str]:
 
 
 PYTHON = snippets("python")
-BLOCKS = snippets("sh")[2:]
+COMMAND, CALL = " mic", "microphone()"
+"""What stands in a snippet that listens."""
+BLOCKS = [block for block in snippets("sh")[2:] if COMMAND not in block]
+LISTENING = [
+    *[line for block in snippets("sh")[2:] if COMMAND in block for line in block.splitlines()],
+    *(PYTHON_LISTENING := [snippet for snippet in PYTHON if CALL in snippet]),
+]
+PYTHON = [snippet for snippet in PYTHON if CALL not in snippet]
 
 
 @pytest.fixture
@@ -43,6 +57,7 @@ def desk(tmp_path: Path) -> Path:
 def test_there_is_a_snippet_of_each_kind() -> None:
     assert len(PYTHON) >= 4
     assert len(BLOCKS) >= 3
+    assert len(LISTENING) >= 8
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
@@ -76,3 +91,45 @@ def shell(command: str, folder: Path) -> str:
     result = subprocess.run(bash, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoundServer]:
+    with SoundServer(tmp_path_factory.mktemp("r"), {"mic": (48_000, 2)}) as running:
+        yield running
+
+
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+@pytest.mark.parametrize("snippet", LISTENING, ids=range(len(LISTENING)))
+def test_listening(snippet: str, desk: Path, server: SoundServer) -> None:
+    """With the virtual microphone in the place of all devices; Ctrl-C ends it."""
+    if "--device" in snippet and "--speakers" in snippet:
+        pytest.skip("there is one virtual device; lanes of two are tested in test_microphone.py")
+    program = re.sub(r"kyutai/stt-[\w.-]+", "tiny", re.sub(r'--device "[^"]+"', "--device pulse", snippet))
+    if "--resume" in snippet:
+        sound = soundfile.read(RECORDINGS / "01_en-us+f4.flac", dtype="float32")[0]
+        with Journal.create(desk / "talk.jsonl", model="tiny", save_audio="talk.wav") as journal:
+            journal.write([Word("hello", 0.5, 1.0, 1.0)])
+        with Recording(desk / "talk.wav") as recording:
+            recording.write(to_16_bits(sound))
+    is_command = snippet not in PYTHON_LISTENING
+    if is_command:
+        program = "exec " + program.replace(" mic", " mic --model tiny")
+        command = ["bash", "-c", program.replace("python", sys.executable)]
+    else:
+        command = [sys.executable, "-c", program]
+    with Program(command, server.environment("mic"), desk) as listening:
+        wait_until(lambda: server.recorders("mic") > 0 or not listening.is_running, "it listens")
+        assert listening.is_running, listening.said
+        server.play(RECORDINGS / "01_en-us+f4.flac", "mic")
+        time.sleep(2.0)
+        listening.interrupt()
+        status = listening.wait()
+    said = "".join(line.text for line in listening.output)
+    said += " ".join(
+        path.read_text("utf-8") for path in desk.glob("[et]*[sx]*") if path.suffix in (".jsonl", ".txt", ".srt")
+    )
+    for word in ("please", "open", "window", "door"):
+        assert word in said, (said, listening.said)
+    if is_command:
+        assert status == 0, listening.said

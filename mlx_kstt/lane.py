@@ -24,7 +24,7 @@ from .turns import TurnDetector, TurnState
 from .words import PADS_THAT_END_A_WORD, WordBuilder, WordState
 
 _NEAR = 2 / FRAME_RATE
-_MOST_RESCUES = 8  # that are counted
+_MOST_WORDS = 1000  # of a turn: it ends there even if nobody pauses
 
 
 class Ending(NamedTuple):
@@ -46,7 +46,8 @@ class LaneState(NamedTuple):
     before: float = -1.0  # start of the last word of the turn before
     endings: tuple[Ending, ...] = ()
     age: int = 0  # frames since the decoder was started
-    unheard: int = 0  # frames that stood out since the last text
+    is_blank: bool = False  # nothing has been written since then
+    unheard: float = 0.0  # frames that stood out since the last text; those that do not take a quarter away
     unheard_from: int = 0  # the first of them
     rescues: int = 0  # since the last text
 
@@ -85,6 +86,8 @@ class Lane:
             events.append(Pause(self._began(state), said.pauses))
             state = state._replace(turn=turn._replace(told=True))
         ended, state = self._end_when_out(state)
+        if len(state.spoken) >= _MOST_WORDS:
+            ended, state = self._end(self.seconds(state.words.position - 1), inf, state._replace(endings=()))
         return self.labelled(events + ended), state
 
     def read(self, said: Said, state: LaneState) -> tuple[list[Word | Partial], LaneState]:
@@ -152,12 +155,12 @@ class Lane:
         """The state after so many frames that nobody heard."""
         words = state.words._replace(position=state.words.position + frames)
         endings = tuple(ending._replace(told_at=ending.told_at + frames) for ending in state.endings)
-        return state._replace(words=words, endings=endings, unheard=0)
+        return state._replace(words=words, endings=endings, unheard=0.0)
 
-    def restarted(self, position: int, state: LaneState) -> LaneState:
+    def restarted(self, position: int, rescues: int, state: LaneState) -> LaneState:
         """The state for a decoder that starts afresh at a position: words up to the last one told stay as they are."""
-        rescues, settled = min(state.rescues + 1, _MOST_RESCUES), resettle(state.settled)
-        return state._replace(words=WordState(position=position), settled=settled, age=0, unheard=0, rescues=rescues)
+        fresh = state._replace(words=WordState(position=position), settled=resettle(state.settled))
+        return fresh._replace(age=0, is_blank=True, unheard=0.0, rescues=rescues)
 
     def labelled(self, events: Sequence[Event]) -> list[Event]:
         """The events with this lane's label."""
@@ -165,9 +168,10 @@ class Lane:
 
     def _count(self, loud: bool, text: bool, state: LaneState) -> LaneState:
         if text:
-            return state._replace(age=state.age + 1, unheard=0, rescues=0)
+            return state._replace(age=state.age + 1, is_blank=False, unheard=0.0, rescues=0)
         first = state.unheard_from if state.unheard else state.words.position - 2
-        return state._replace(age=state.age + 1, unheard=state.unheard + loud, unheard_from=first)
+        unheard = state.unheard + 1 if loud else max(0.0, state.unheard - 0.25)
+        return state._replace(age=state.age + 1, unheard=unheard, unheard_from=first)
 
     def _over(self, state: LaneState) -> LaneState:
         """After the end of a turn: the pause goes on, and nothing has been said."""

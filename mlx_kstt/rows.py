@@ -133,18 +133,22 @@ class Rows:
             return
         one = self.state.engine.row(index)
         words = ahead(self._engine, self._options.temperature, self._delay, lane, one, state)
-        events, state = lane.end_with(words, said.pauses, state)
-        self._put(index, state)
-        self._tell(events)
+        if words is not None:  # else the turn still is to be ended with the next frame
+            events, state = lane.end_with(words, said.pauses, state)
+            self._put(index, state)
+            self._tell(events)
 
     def _look_again(self, index: int, look: SecondLook) -> None:
         """Hear the last frames again with a fresh decoder, and go on with that."""
         lane, state = self._lanes[index], self.state.lanes[index]
         frames = [*self.state.prefix, *self.state.kept[len(self.state.kept) - (self.state.frames - look.first) :]]
         codes = [frame[index] for frame in frames]
-        fresh = lane.restarted(self.state.frames - len(codes), state)
+        fresh = lane.restarted(self.state.frames - len(codes), look.rescues, state)
         one = self.state.engine.row(index)
-        events, one, state = again(self._engine, self._options.temperature, codes, lane, one, fresh)
+        heard = again(self._engine, self._options.temperature, codes, lane, one, fresh)
+        if heard is None:
+            return
+        events, one, state = heard
         self.state = self.state._replace(engine=self.state.engine.with_decoder_of(one, index))
         self._put(index, state)
         self._tell([Refresh(lane.seconds(self.state.frames), look.reason, lane.name), *events])

@@ -15,6 +15,7 @@ from .config import FRAME_SAMPLES, frames_in
 from .engine import BLOCK, Engine, EngineState
 from .events import Event, Word
 from .lane import Lane, LaneState
+from .mlx_thread import is_abandoned
 from .options import TAIL
 from .settled import replace_revised
 from .words import PADS_THAT_END_A_WORD
@@ -22,10 +23,11 @@ from .words import PADS_THAT_END_A_WORD
 
 def ahead(
     engine: Engine, temperature: float, delay: float, lane: Lane, one: EngineState, state: LaneState
-) -> tuple[Word, ...]:
+) -> tuple[Word, ...] | None:
     """The words that are still to come when the sound ends here: silence, in a burst, on a fork.
 
-    Ends when the delay is over and the last word has not gone on for as long as ends one.
+    Ends when the delay is over and the last word has not gone on for as long as ends one. None where nobody waits any
+    more.
     """
     least, most = frames_in(delay), frames_in(delay + TAIL)
     words: tuple[Word, ...] = ()
@@ -34,7 +36,11 @@ def ahead(
         block = min(block, BLOCK, most - heard)
         codes, one = engine.hear(np.zeros((1, block * FRAME_SAMPLES), np.float32), one)
         for t in range(block):
-            events, one, state = _follow(engine, temperature, codes[:, t : t + 1], lane, one, state)
+            if is_abandoned():
+                return None
+            # Here, and not in a function: whoever holds the old state makes the step copy its rings.
+            answer, one = engine.follow(codes[:, t : t + 1], temperature, one)
+            events, state = lane.read(engine.read(answer, one)[0], state)
             words = _with_revisions(words, events)
             heard += 1
             if heard >= least and lane.has_told_its_word(state):
@@ -44,7 +50,7 @@ def ahead(
 
 def again(
     engine: Engine, temperature: float, codes: Sequence[np.ndarray], lane: Lane, one: EngineState, state: LaneState
-) -> tuple[list[Event], EngineState, LaneState]:
+) -> tuple[list[Event], EngineState, LaneState] | None:
     """Frames' codes (codebooks,) once more, by a decoder that starts afresh.
 
     Args:
@@ -53,22 +59,17 @@ def again(
         state: of the lane, at the position where the decoder starts.
 
     Returns:
-        the new events, the row with its new decoder, and the lane's state.
+        the new events, the row with its new decoder, and the lane's state; None where nobody waits any more.
     """
-    heard, one = engine.restart(temperature, one)
-    events, state = lane.read(engine.read(heard, one)[0], state)
+    answer, one = engine.restart(temperature, one)
+    events, state = lane.read(engine.read(answer, one)[0], state)
     for frame in codes:
-        more, one, state = _follow(engine, temperature, mx.array(frame)[None, None], lane, one, state)
+        if is_abandoned():
+            return None
+        answer, one = engine.follow(mx.array(frame)[None, None], temperature, one)
+        more, state = lane.read(engine.read(answer, one)[0], state)
         events = [*events, *more]
     return lane.labelled(events), one, state
-
-
-def _follow(
-    engine: Engine, temperature: float, codes: mx.array, lane: Lane, one: EngineState, state: LaneState
-) -> tuple[list[Event], EngineState, LaneState]:
-    heard, one = engine.follow(codes, temperature, one)
-    events, state = lane.read(engine.read(heard, one)[0], state)
-    return [*events], one, state
 
 
 def _with_revisions(words: tuple[Word, ...], events: Sequence[Event]) -> tuple[Word, ...]:

@@ -207,7 +207,7 @@ def checked_lost(lost: Lost, lanes: int) -> Lost:
             f"{lost.seconds} s were lost and {lost.filled} s of them filled; both must be at least 0, and the second "
             "no more than the first"
         )
-    if lost.lane is not None and not 0 <= lost.lane < max(1, lanes):
+    if lost.lane is not None and (lost.lane < 0 or (lanes and lost.lane >= lanes)):
         raise OptionError(f"lane is {lost.lane}; there are lanes 0 to {max(1, lanes) - 1}")
     return lost
 

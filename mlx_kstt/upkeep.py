@@ -6,6 +6,7 @@ A refresh starts the decoder afresh in a pause when it has grown old: the 1B is 
 stick to a misheard name. The fresh one hears the last word again, so that what belongs to it or comes late finds its
 place. A rescue does the same when there has been sound for long and no text; it hears again what may have been missed,
 also what was still in the delay. Where it finds nothing (music is no speech), the next one waits twice as long.
+What cannot be kept cannot be heard again, however long it was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .options import KEPT, TAIL, StreamOptions
 from .words import PADS_THAT_END_A_WORD
 
 KEPT_FRAMES = frames_in(KEPT)
+_MOST_RESCUES = 8
+"""In succession: after that, the next one waits no longer."""
 _LEAD = 6
 """Frames before what is to be heard again: where a word begins is quieter than its middle."""
 
@@ -27,6 +30,7 @@ class SecondLook(NamedTuple):
 
     first: int  # frame
     reason: str
+    rescues: int = 0  # in succession, with this one
 
 
 class Upkeep:
@@ -51,18 +55,20 @@ class Upkeep:
             frames: that have passed.
             kept: how many of the last of them can be heard again.
         """
-        is_pause = pause >= self._words_are_out and state.words.told
+        is_pause = pause >= self._words_are_out and state.words.told and not state.is_blank
         if self._refresh is not None and state.age >= self._refresh and is_pause:
             first = max(self._last_word(state, frames, kept, frames - pause), frames - kept)
-            return SecondLook(first, f"refreshed in a pause after {state.age / FRAME_RATE / 60:.1f} min")
-        if self._rescue is not None and state.unheard >= min(self._rescue << state.rescues, KEPT_FRAMES):
+            return SecondLook(first, f"refreshed in a pause after {state.age / FRAME_RATE / 60:.1f} min", state.rescues)
+        if self._rescue is not None and state.unheard >= self._rescue << state.rescues:
             first = max(state.unheard_from - self._delay - _LEAD, frames - kept)
-            return SecondLook(first, f"no word for {(frames - state.unheard_from) / FRAME_RATE:.1f} s of sound")
+            seconds = (frames - state.unheard_from) / FRAME_RATE
+            return SecondLook(first, f"no word for {seconds:.1f} s of sound", min(state.rescues + 1, _MOST_RESCUES))
         return None
 
     def _last_word(self, state: LaneState, frames: int, kept: int, pause_from: int) -> int:
-        """The frame from which the last word can be heard again, or from which there is a pause."""
+        """The frame from which the last word can be heard again, or from which there is a pause, if that is short."""
+        quiet = max(pause_from, frames - self._words_are_out - _LEAD)
         if state.settled.last is None:
-            return pause_from
+            return quiet
         begin = int((state.settled.last.start - self._origin) * FRAME_RATE) - _LEAD
-        return min(begin, pause_from) if begin >= frames - kept else pause_from
+        return min(begin, quiet) if begin >= frames - kept else quiet

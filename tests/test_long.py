@@ -12,7 +12,9 @@ from mlx_kstt.config import DecoderConfig, MimiConfig, SttConfig, TransformerCon
 from mlx_kstt.decoder import Decoder
 from mlx_kstt.engine import Engine, Model
 from mlx_kstt.layers import TransformerState
+from mlx_kstt.mlx_thread import on_mlx_thread
 from mlx_kstt.options import StreamOptions
+from mlx_kstt.second_look import ahead
 from mlx_kstt.stream import Stream
 
 FRAMES = 10_000
@@ -117,6 +119,20 @@ def test_a_step_writes_its_rings_in_place() -> None:
     assert extra() > 0.9 * rings
     del mark
     assert extra() < 0.05 * rings
+
+
+@on_mlx_thread
+def test_a_fork_holds_one_copy_of_the_rings() -> None:
+    """Not one for each of its steps."""
+    config = small_config(context=20_000)
+    stream = Stream(engine(config), config, FakeTokenizer(), StreamOptions())
+    stream.push(np.zeros(1920, np.float32))
+    rows = stream._rows
+    rings = sum(x.nbytes for _, x in leaves(rows.state.engine.decoder) if x.ndim == 4)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    ahead(rows._engine, 0.0, config.delay, rows._lanes[0], rows.state.engine.row(0), rows.state.lanes[0])
+    assert 0.9 * rings < mx.get_peak_memory() - before < 1.1 * rings
 
 
 def test_whole_recordings_are_rebased_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -141,17 +141,19 @@ def test_an_hour_with_the_bundled_model(minutes: int, tiny: mlx_kstt.Transcriber
     said = (LONG_RECORDINGS / "long_en-us.txt").read_text("utf-8").split()
     round_ = np.concatenate([speech, np.zeros(-len(speech) % FRAME_SAMPLES + 20 * FRAME_SAMPLES, np.float32)])
     rounds = round(minutes * 60 * SAMPLE_RATE / len(round_))
-    stream, watch, used = tiny.open(refresh=90.0, rescue=10.0), Watch(), []
-    words: list[str] = []
-    for _ in range(rounds):
-        events = [
-            event for start in range(0, len(round_), 48_000) for event in stream.push(round_[start : start + 48_000])
-        ]
-        watch(events)
-        words += [event.text for event in events if isinstance(event, Word)]
-        mx.clear_cache()
-        used.append(mx.get_active_memory())
-    watch(stream.flush())
+    used, words = [], []
+
+    def source() -> Iterator[np.ndarray]:
+        for _ in range(rounds):
+            yield from np.split(round_, range(48_000, len(round_), 48_000))
+            mx.clear_cache()
+            used.append(mx.get_active_memory())
+
+    def listen(events: Sequence[Event]) -> None:
+        words.extend(event.text for event in events if isinstance(event, Word))
+
+    stream, watch = tiny.open(refresh=90.0, rescue=10.0), Watch()
+    assert Session(source(), stream, listeners=[watch, listen]).run()
     assert stream.seconds == pytest.approx(rounds * len(round_) / SAMPLE_RATE)
     assert abs(len(words) - rounds * len(said)) <= 0.05 * rounds * len(said)
     assert len(watch.refreshed) >= minutes * 60 // 200

@@ -216,13 +216,15 @@ def checked_sound(pcm: np.ndarray, lanes: int = 0) -> np.ndarray:
     """The sound as (samples, columns) float32.
 
     Args:
-        pcm: (samples,), or (samples, lanes).
-        lanes: how many; 0 is one without a name, of one-dimensional sound.
+        pcm: (samples,) where there is one lane, or (samples, lanes).
+        lanes: how many; 0 is one without a name, of one-dimensional sound only.
 
     Raises:
         AudioError: it is not an array of finite floats of this shape.
     """
     sound = np.asarray(pcm)
+    if lanes == 1 and sound.ndim == 1:
+        sound = sound[:, None]
     if sound.dtype.kind != "f" or (sound.ndim != 1 if not lanes else sound.shape[1:] != (lanes,)):
         shape = f"an array of floats in -1..1 of shape (samples, {lanes})"
         shape = shape if lanes else "a one-dimensional array of floats in -1..1"

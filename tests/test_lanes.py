@@ -127,3 +127,12 @@ def test_wrong_wishes_are_refused(tiny, two) -> None:
         tiny.transcribe(two[:, 0].copy(), lanes=NAMES)
     with pytest.raises(mlx_kstt.AudioError, match="1 channels; 2 are to be kept apart"):
         list(tiny.stream([two[:1920, 0].copy()], lanes=NAMES))
+
+
+def test_one_speaker_with_a_name_may_be_heard_in_one_dimension(tiny, recordings) -> None:
+    sound = recordings[1].sound()
+    stream = tiny.open(lanes=["Ann"])
+    events = stream.push(sound) + stream.push(sound[:0, None]) + stream.flush()
+    words = [event for event in events if isinstance(event, mlx_kstt.Word)]
+    assert " ".join(word.text for word in words) == recordings[1].reference_text
+    assert {word.lane for word in words} == {"Ann"}

@@ -153,7 +153,7 @@ class FakeInput:
 
     def __init__(self, device: FakeDevice, receive: Callable[[np.ndarray, int, bool], None]) -> None:
         self.name, self.rate = device.name, device.rate
-        self.is_active = True
+        self.is_active, self.objection = True, ""
         self.is_closed = False
         self._device = device
         self._receive = receive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from mlx_kstt.errors import AudioError, OptionError
-from mlx_kstt.microphone import devices
+from mlx_kstt.microphone import default_device, devices
+from mlx_kstt.microphone.default_device import DefaultWatch, core_audio, default_input
 from mlx_kstt.microphone.devices import Device, Opener, find_device, input_devices
 
 
@@ -82,6 +84,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSoundDevice:
     found.default = 1
     monkeypatch.setitem(sys.modules, "sounddevice", found)
     monkeypatch.setattr(devices, "_open", set())
+    monkeypatch.setattr(default_device.sys, "platform", "linux")
     return found
 
 
@@ -267,3 +270,141 @@ def test_a_sound_service_that_is_down_can_be_tried_again(fake: FakeSoundDevice) 
         opener(ignore)
     fake.refusal = ""
     assert opener(ignore).name == "MacBook Pro Microphone"
+
+
+def fails(opener: Opener, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(AudioError):
+            opener(ignore)
+
+
+def test_a_device_that_stays_away_has_the_others_closed_for_it_now_and_then(fake: FakeSoundDevice) -> None:
+    fake.plugged = [device("Speakers", 0), device("MacBook Pro Microphone")]
+    one, other = Opener(1, None), Opener(2, None)
+    kept = one(ignore)
+    other(ignore).close()
+    fake.listed = fake.plugged  # as if it could be seen, so that each attempt fails at once
+    closed_at = []
+    for attempt in range(1, 700):
+        fails(other, 1)
+        if kept.objection:
+            assert kept.objection == "was closed to look for a microphone that is missing"
+            closed_at.append(attempt)
+            kept.close()
+            kept = one(ignore)
+            assert kept.objection == ""
+    assert closed_at == [5, 20, 50, 110, 230, 380, 530, 680]
+    fake.plugged.append(device("USB Mic", 2, 44_100.0))
+    fails(other, 149 - 19)
+    assert other(ignore).name == "USB Mic"
+    assert len(devices._open) == 1, "and the healthy one is to be opened anew"
+    assert kept.objection
+    assert one(ignore).name == "MacBook Pro Microphone"
+
+
+class CoreAudio:
+    """Apple's functions, as far as they are called."""
+
+    def __init__(self, number: int, status: int = 0) -> None:
+        self.number, self.status = number, status
+        self.calls: list[tuple[Any, ...]] = []
+
+    def AudioObjectGetPropertyData(self, thing, address, qualifier_size, qualifier, size, value) -> int:
+        asked = address._obj
+        self.calls.append(
+            (thing, asked.selector, asked.scope, asked.element, qualifier_size, qualifier, size._obj.value)
+        )
+        value._obj.value = self.number
+        return self.status
+
+
+class SetterOnly:
+    """A function of a C library, which takes attributes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __call__(self, thing, address, qualifier_size, qualifier, size, value) -> int:
+        asked = address._obj
+        self.calls.append((thing, asked.selector, asked.scope, asked.element, size, value._obj.value))
+        return 0
+
+
+def now_and_here(work):
+    work()
+    return lambda seconds: None
+
+
+def test_the_default_input_is_asked_for_as_apple_says() -> None:
+    library = CoreAudio(77)
+    assert default_input(library) == 77
+    assert library.calls == [(1, 0x64496E20, 0x676C6F62, 0, 0, None, 4)]
+    assert default_input(CoreAudio(77, status=560_947_818)) is None
+    assert default_input(CoreAudio(0)) is None, "kAudioObjectUnknown"
+
+
+def test_coreaudio_is_loaded_on_macos_alone_and_keeps_itself_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    library = SimpleNamespace(AudioObjectGetPropertyData=SetterOnly(), AudioObjectSetPropertyData=SetterOnly())
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert core_audio() is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert core_audio() is library
+    assert loaded == ["/System/Library/Frameworks/CoreAudio.framework/CoreAudio"]
+    assert library.AudioObjectSetPropertyData.calls == [
+        (1, 0x726E6C70, 0x676C6F62, 0, ctypes.sizeof(ctypes.c_void_p), None)
+    ]
+    del library.AudioObjectSetPropertyData
+    assert core_audio() is None
+
+
+def test_another_default_is_noticed_when_it_stays() -> None:
+    clock, library = [0.0], CoreAudio(5)
+    watch = DefaultWatch(library, lambda: clock[0], now_and_here)
+    seen = []
+    for number in (5, 6, 5, 0, 0, 5, 7, 7):
+        library.number = number
+        clock[0] += 2
+        seen.append(watch.has_changed)
+        assert watch.has_changed == seen[-1], "it is not asked again at once"
+    assert seen == [False] * 7 + [True]
+    assert len(library.calls) == 9
+
+
+def test_what_goes_wrong_there_disturbs_nobody() -> None:
+    def fails(*arguments: object) -> int:
+        raise ValueError("not as documented")
+
+    def no_thread(work):
+        raise RuntimeError("can't start new thread")
+
+    clock = [0.0]
+    for library, spawn in (
+        (None, now_and_here),
+        (SimpleNamespace(AudioObjectGetPropertyData=fails), now_and_here),
+        (CoreAudio(5), no_thread),
+    ):
+        watch = DefaultWatch(library, lambda: clock[0], spawn)
+        for _ in range(5):
+            clock[0] += 3
+            assert watch.has_changed is False
+
+
+def test_a_new_default_is_opened_also_beside_another_device(fake: FakeSoundDevice, monkeypatch) -> None:
+    library, clock = CoreAudio(5), [0.0]
+    monkeypatch.setattr(devices, "core_audio", lambda: library)
+    monkeypatch.setattr(devices, "DefaultWatch", lambda library: DefaultWatch(library, lambda: clock[0], now_and_here))
+    fake.plugged = fake.listed
+    default, other = Opener(None, None), Opener(2, None)
+    first, kept = default(ignore), other(ignore)
+    library.number, fake.default = 9, 2
+    for _ in range(2):
+        clock[0] += 2
+        assert first.objection in ("", "was no longer the default input")
+    assert first.objection == "was no longer the default input"
+    assert kept.objection == "", "it was asked for by its number"
+    first.close()
+    again = default(ignore)
+    assert (again.name, again.objection) == ("USB Mic", "")
+    assert kept.objection == "was closed to look for a microphone that is missing"

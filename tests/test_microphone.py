@@ -14,7 +14,9 @@ from fake_input import FakeDevice, Session, World, at_once, told_time
 
 from mlx_kstt.errors import AudioError, OptionError
 from mlx_kstt.microphone import Microphone, microphone
+from mlx_kstt.microphone.background import in_background
 from mlx_kstt.microphone.capture import Arrival, Bell, Capture, Moment
+from mlx_kstt.microphone.pace import Pace
 from mlx_kstt.microphone.timeline import OVERRUN, SLEPT, Hole, Timeline
 
 RATE = 24_000
@@ -124,6 +126,166 @@ def test_late_blocks_and_bursts_are_no_gap() -> None:
     session.finish()
     assert session.losses == []
     assert np.abs(errors(session)).max() < 0.11
+
+
+def cuts(session: Session) -> list[float]:
+    """Seconds of recorded time that are left out within the sound."""
+    times = told_time(session.sound[session.sound > 0.049])
+    steps = np.diff(times) % 200
+    return [round(float(step), 3) for step in steps if 2e-3 < step < 199.9]
+
+
+@pytest.mark.parametrize("blocks", [10, 30, 70, 300])
+@pytest.mark.parametrize("late", [0.1, 0.25, 0.4, 0.9])
+def test_a_beginning_that_comes_late_costs_no_sound(late: float, blocks: int) -> None:
+    world = World()
+    device = FakeDevice(world, rate=RATE)
+    device.late = lambda number: late if number < blocks else 0.0
+    session = Session(world, device)
+    session.listen(20)
+    session.finish()
+    assert session.losses == []
+    assert cuts(session) == []
+    assert len(session.sound) / RATE == pytest.approx(20, abs=BLOCK)
+
+
+@pytest.mark.parametrize("late", [0.1, 0.25, 0.4, 0.9])
+def test_sound_that_comes_late_after_a_loss_is_whole_and_the_next_loss_makes_up_for_it(late: float) -> None:
+    world = World()
+    device = FakeDevice(world, rate=RATE)
+    session = Session(world, device)
+    session.listen(10)
+    for _ in range(3):
+        device.late = lambda number: late if number < 70 else 0.0
+        device.go()
+        session.listen(4)
+        device.come()
+        session.listen(20)
+    device.late = lambda number: 0.0
+    device.go()
+    session.listen(4)
+    device.come()
+    session.listen(5)
+    session.finish()
+    assert len(session.losses) == len(cuts(session)) == 4, "only where the device was away"
+    assert session.seconds == pytest.approx(world.clock - session.start, abs=0.1)
+
+
+def test_a_pause_that_was_told_too_long_ends_no_speech() -> None:
+    timeline, told = Timeline(120), 0
+    for i in range(400):
+        clock = 1000 + i * 0.02 + (0.9 if 100 <= i < 150 else 0.0)  # a stall that is taken for a gap, then caught up
+        loud = np.full((20, 1), 0.3 if i % 7 else 0.01, np.float32)  # with quiet consonants
+        told += sum(
+            len(item.samples)
+            for item in timeline.add(Arrival(Moment(clock, clock), loud, 1000))
+            if isinstance(item, Arrival)
+        )
+    assert told == 400 * 20
+
+
+@pytest.mark.parametrize(
+    ("named", "ppm", "true"), [(48_000, -5e5, 24_000), (16_000, 2e6, 48_000), (44_100, 88_435, 48_000)]
+)
+def test_a_device_whose_rate_changes_under_the_stream_is_opened_anew(named: int, ppm: float, true: int) -> None:
+    world = World()
+    device = FakeDevice(world, rate=named)
+
+    def opening(receive):
+        device.ppm = 0.0
+        return device(receive)
+
+    session = Session(world, opening)  # pyright: ignore[reportArgumentType]
+    session.listen(10)
+    device.ppm = ppm
+    session.listen(5)
+    assert device.opened == 2
+    assert session.news[1] == f"Mic recorded at about {true} Hz, not at {named}: the input is opened anew"
+    session.listen(60)
+    session.finish()
+    assert device.opened == 2
+    assert session.seconds == pytest.approx(75, abs=2.1), "a device that was too fast has told up to 2 s too much"
+    if true < named:
+        assert session.seconds == pytest.approx(75, abs=0.1)
+        assert {lost.reason for lost in session.losses} == {OVERRUN, f"Mic recorded at about {true} Hz, not at {named}"}
+
+
+@pytest.mark.parametrize("ppm", [-4e5, 2e6])
+def test_a_device_that_is_always_off_is_opened_anew_ever_more_rarely(ppm: float) -> None:
+    world = World()
+    device = FakeDevice(world, rate=RATE)
+    device.ppm = ppm
+    session = Session(world, device)
+    session.listen(200)
+    assert 5 <= device.opened <= 8
+    assert session.seconds == pytest.approx(200, abs=4.1), "2 s at the beginning and 2 s since"
+
+
+def test_a_busy_machine_is_not_taken_for_another_rate() -> None:
+    world = World()
+    device = FakeDevice(world)
+    random = np.random.default_rng(3)
+    jitter = random.uniform(0, 0.2, 20_000)
+    device.late = lambda number: 0.9 - (number % 90) * BLOCK if number % 90 < 45 else jitter[number]
+    session = Session(world, device)
+    for _ in range(60):
+        session.listen(random.uniform(0.2, 3))
+        device.loses = random.uniform(0.05, 0.8)
+    assert [message for message in session.news if "recorded at" in message] == []
+
+
+def test_pace_knows_small_errors_from_none() -> None:
+    shares = []
+    for off in (0.0, 0.02, -0.02, 0.04, -0.04):
+        pace, found = Pace(), None
+        for i in range(300):
+            pace.see(5 + i * 0.02, 0.02 * (1 + off))
+            found = found or pace.take()
+        shares.append(found)
+    assert shares == [None, None, None, pytest.approx(1.04, abs=1e-3), pytest.approx(0.96, abs=1e-3)]
+
+
+def test_what_should_not_be_raised_while_opening_is_no_end() -> None:
+    world = World()
+    device = FakeDevice(world)
+    failures: list[BaseException] = [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a name"), OSError(), KeyError("index")]
+
+    def opening(receive):
+        if device.opened and failures:
+            raise failures.pop()
+        return device(receive)
+
+    session = Session(world, opening)  # pyright: ignore[reportArgumentType]
+    session.listen(5)
+    device.go()
+    session.listen(1.5)
+    device.come()
+    session.listen(10)
+    session.finish()
+    assert (failures, device.opened) == ([], 2)
+    (lost,) = session.losses
+    assert 1.5 < lost.seconds < 6
+    assert_true_to_the_clock(session)
+
+
+def test_work_in_the_background_can_be_waited_for() -> None:
+    done: list[bool] = []
+    in_background(lambda: (time.sleep(0), done.append(threading.current_thread() is not threading.main_thread())))(5)
+    assert done == [True]
+
+
+def test_a_device_that_is_objected_to_is_opened_anew() -> None:
+    world = World()
+    device = FakeDevice(world)
+    session = Session(world, device)
+    session.listen(5)
+    device.open_inputs[0].objection = "was no longer the default input"
+    session.listen(5)
+    session.finish()
+    (lost,) = session.losses
+    assert (lost.reason, lost.seconds < 0.5) == ("Mic was no longer the default input", True)
+    assert session.news[1] == "Mic was no longer the default input: the input is opened anew"
+    assert_true_to_the_clock(session)
 
 
 @pytest.mark.parametrize("is_told", [True, False])
@@ -385,6 +547,24 @@ def test_zeros_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.news[1:] == ["listening to Mic (48000 Hz)"]
     session.listen(60)
     assert session.news[2:] == ["no sound arrives from Mic: it is silent or muted"], "muted again for more than 10 s"
+    session.listen(120)
+    assert len(session.news) == 3, "a virtual device is so whenever nothing is played"
+
+
+def test_permission_is_no_matter_once_sound_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    world = World()
+    begin = world.clock
+    device = FakeDevice(world, sound=lambda times: np.where((times - begin) % 20 < 5, 0.1, 0.0))
+    session = Session(world, device)
+    session.listen(100)
+    device.go()
+    session.listen(3)
+    device.come()
+    session.listen(100)
+    assert session.news[:2] == ["listening to Mic (48000 Hz)", "no sound arrives from Mic: it is silent or muted"]
+    assert not any("Privacy" in message for message in session.news)
+    assert sum("no sound arrives" in message for message in session.news) == 1
 
 
 @pytest.mark.parametrize(
@@ -488,6 +668,22 @@ def test_two_lanes_of_two_devices_and_one_is_lost() -> None:
         off = errors(session, lane)
         assert np.quantile(np.abs(off), 0.999) < 0.025
         assert len(off) / RATE == pytest.approx(35 - (lost.seconds if lane else 0), abs=0.1)
+
+
+def test_a_lane_that_is_closed_for_another_ones_sake_has_a_short_gap_of_its_own() -> None:
+    world = World()
+    good, bad = FakeDevice(world, "Good", rate=RATE), FakeDevice(world, "Bad", rate=RATE)
+    session = Session(world, good, bad)
+    session.listen(5)
+    good.open_inputs[0].objection = "was closed to look for a microphone that is missing"
+    session.listen(5)
+    session.finish()
+    (lost,) = session.losses
+    assert (lost.lane, lost.filled) == (0, lost.seconds)
+    assert lost.reason == "Good was closed to look for a microphone that is missing"
+    assert lost.seconds < 0.5
+    assert len(errors(session, 1)) / RATE == pytest.approx(10, abs=0.05)
+    assert np.quantile(np.abs(errors(session, 0)), 0.999) < 0.025
 
 
 @pytest.mark.parametrize("starts_after", [(0.0, 0.3), (0.3, 0.0), (0.0, 1.5), (1.5, 0.0)])

@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from numbers import Integral
-from threading import Thread
 
 import numpy as np
 
 from ..audio.lost import Lost
 from ..config import FRAME_SAMPLES, SAMPLE_RATE
 from ..errors import OptionError
+from .background import Join, Spawn, in_background
 from .capture import Bell, Moment, moment_now
 from .devices import Opener
-from .line import Join, Line, Now, Open, Spawn
+from .line import Line, Now, Open
 from .mixing import Mixer
 
 _LEAST = FRAME_SAMPLES // 4
@@ -48,8 +48,8 @@ def microphone(
     """Open a microphone; it records from now on, whether or not somebody takes the sound.
 
     Args:
-        device: number, name or part of a name (`mlx_kstt devices` lists them), by default the system's default. Several
-            are a lane each.
+        device: number, name or part of a name (`mlx_kstt devices` lists them), by default the system's default, also
+            when that becomes another one. Several are a lane each.
         channels: by default all are mixed to one (the first two of a device with more than 8, which is a virtual one);
             a number, from 0, takes this one alone; several numbers are a lane each.
         gain: factor on the samples, which are then limited to -1..1.
@@ -66,13 +66,6 @@ def microphone(
     _check(devices, picked, gain, queue_seconds)
     openers = [Opener(int(wanted) if isinstance(wanted, Integral) else wanted, picked) for wanted in devices]
     return Microphone(openers, channels=picked, gain=gain, queue_seconds=queue_seconds, on_news=on_news)
-
-
-def in_background(work: Callable[[], object]) -> Join:
-    """Do it in a thread of its own, which a hanging driver may keep."""
-    thread = Thread(target=work, name="mlx_kstt microphone", daemon=True)
-    thread.start()
-    return thread.join
 
 
 class Microphone(Iterator[np.ndarray | Lost], AsyncIterator[np.ndarray | Lost]):

@@ -31,9 +31,9 @@ _TERMINALS = {
 }
 
 
-def no_sound(name: str) -> str:
+def no_sound(name: str, *, has_sounded: bool) -> str:
     """What to say when a device delivers exact zeros: macOS does so where it does not permit the microphone."""
-    if sys.platform != "darwin":
+    if has_sounded or sys.platform != "darwin":
         return f"no sound arrives from {name}: it is silent or muted"
     program = os.environ.get("TERM_PROGRAM", "")
     terminal = _TERMINALS.get(program, program or "the program that runs this")
@@ -44,7 +44,10 @@ def no_sound(name: str) -> str:
 
 
 class DeviceNews:
-    """What is worth telling about a device: each thing once."""
+    """What is worth telling about a device: each thing once.
+
+    A virtual device delivers exact zeros whenever nothing is played, so after the first sound they are told once only.
+    """
 
     def __init__(self, tell: Callable[[str], None], queue_seconds: float) -> None:
         self._tell = tell
@@ -52,11 +55,13 @@ class DeviceNews:
         self._overruns = 0
         self._next_overruns = 0.0
         self._is_full = False
+        self._has_ever_sounded = False
+        self._told_zeros: set[bool] = set()  # before, and after, it has ever sounded
 
     def begin(self, name: str, rate: int, *, again: bool) -> None:
         """A device was opened."""
         self._name, self._rate, self._again = name, rate, again
-        self._has_sounded = self._is_mute = False
+        self._has_sounded = False
         self._zeros = 0.0
         self._lost: float | None = None
 
@@ -65,14 +70,20 @@ class DeviceNews:
         self._lost = lost if self._lost is None else self._lost
         if not samples.any():
             self._zeros += seconds
-            if not self._is_mute and self._zeros >= (_NO_SOUND_NOW if self._has_sounded else _NO_SOUND_YET) - 1e-6:
-                self._is_mute = True
-                self._tell(no_sound(self._name))
+            self._hear_zeros()
             return
         if not self._has_sounded:
             again = f" again, {self._lost:.1f} s were lost" if self._again else ""
             self._tell(f"listening to {self._name} ({self._rate} Hz){again}")
-        self._has_sounded, self._is_mute, self._zeros = True, False, 0.0
+        self._has_sounded = self._has_ever_sounded = True
+        self._zeros = 0.0
+
+    def _hear_zeros(self) -> None:
+        has_sounded = self._has_ever_sounded
+        enough = _NO_SOUND_NOW if has_sounded else _NO_SOUND_YET
+        if self._zeros >= enough - 1e-6 and has_sounded not in self._told_zeros:
+            self._told_zeros.add(has_sounded)
+            self._tell(no_sound(self._name, has_sounded=has_sounded))
 
     def overruns(self, name: str, count: int, now: Moment) -> None:
         """The device loses sound; not told more often than once a minute."""

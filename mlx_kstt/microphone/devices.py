@@ -1,7 +1,7 @@
 """Microphones as PortAudio knows them: the list, finding one, opening one.
 
 In: a number, a name or a part of one. Out: `Device`; an open `Input`, which hands every block of samples to a function.
-Knows nothing of queues, clocks and 24 kHz.
+Knows nothing of queues, times and 24 kHz.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AudioError, KsttError, OptionError
+from .default_device import DefaultWatch, core_audio
 
 Wanted = int | str | None
 """A device's number, its name or a part of it; None is the default."""
@@ -32,6 +33,10 @@ _BUFFER = 0.1
 _LIST = "`python -m mlx_kstt devices` lists them"
 _PLACE = re.compile(r" \(hw:\d+,\d+\)$")
 """Where ALSA has put a device: another place after it was plugged in again."""
+_PATIENCE = 5
+"""Attempts to open a lost device again before all others are closed for it."""
+_PAUSES = (15, 150)
+"""Attempts until that is done again, at first and at most: at one in 2 s these are half a minute and 5 minutes."""
 
 _lock = Lock()
 """PortAudio is not safe to be called from several threads."""
@@ -90,9 +95,9 @@ class Opener:
     """Opens one wanted device, again and again: after the first time the same one, wherever it is plugged in.
 
     PortAudio sees what was plugged in only when it is started anew, which would end every open stream. So it is, at
-    each later opening, but only while no other input of this package is open: of two devices that were unplugged, the
-    second may not be seen when it comes back after the first. (A stream that the same process opened by itself through
-    sounddevice ends then, too.)
+    each later opening, while no other input of this package is open. Where one is, it is closed for this after some
+    attempts in vain, and whoever has it must open it again; after that ever more rarely, since a device that stays away
+    must not cost the others much. (A stream that the same process opened by itself through sounddevice ends, too.)
     """
 
     def __init__(self, wanted: Wanted, channels: Sequence[int] | None) -> None:
@@ -100,6 +105,8 @@ class Opener:
         self._wanted = wanted
         self._channels = channels
         self._name: str | None = None
+        self._watch: DefaultWatch | None = None
+        self._restart()
 
     def __call__(self, receive: Receive) -> Input:
         """Open it at its own rate: CoreAudio may end the whole process when it is asked for a rate that it lacks.
@@ -109,13 +116,34 @@ class Opener:
             OptionError: several devices have the name.
         """
         with _lock:
-            if self._name is not None and not _open:
-                _start_anew()
+            is_listed_anew = self._name is not None and self._list_anew()
             device = self._find(_input_devices())
-            opened = _opened(device, _channels_to_open(device, self._channels), receive)
+            opened = self._opened(device, receive)
             _open.add(opened)
             self._name = device.name
+            if is_listed_anew:
+                self._restart()
             return opened
+
+    def _restart(self) -> None:
+        self._attempts, (self._pause, self._most_pause) = _PATIENCE, _PAUSES
+
+    def _list_anew(self) -> bool:
+        """List the devices anew, if that costs nobody anything or is worth it."""
+        self._attempts -= 1
+        if _open:
+            if self._attempts > 0 and not (self._watch and self._watch.has_changed):
+                return False
+            self._attempts, self._pause = self._pause, min(2 * self._pause, self._most_pause)
+            for other in list(_open):
+                other.give_up()
+        _start_anew()
+        return True
+
+    def _opened(self, device: Device, receive: Receive) -> Input:
+        channels = _channels_to_open(device, self._channels)
+        self._watch = DefaultWatch(core_audio()) if self._wanted is None else None
+        return _opened(Input(device, channels, self._watch), device, receive)
 
     def _find(self, devices: Sequence[Device]) -> Device:
         if self._name is not None and self._wanted is not None:
@@ -137,10 +165,13 @@ class Input:
         channels: how many were opened, from the first on.
     """
 
-    def __init__(self, device: Device, channels: int) -> None:
+    def __init__(self, device: Device, channels: int, watch: DefaultWatch | None = None) -> None:
+        """`watch` of the default, where it is opened because it is that."""
         self.name = device.name
         self.rate = device.rate
         self.channels = channels
+        self._watch = watch
+        self._is_given_up = False
         self._stream: Any = None
         self._has_ended = False
 
@@ -148,6 +179,15 @@ class Input:
     def is_active(self) -> bool:
         """Whether the device still records."""
         return not self._has_ended
+
+    @property
+    def objection(self) -> str:
+        """Why it should be opened anew although it has not ended by itself; empty if it should not."""
+        if self._is_given_up:
+            return "was closed to look for a microphone that is missing"
+        if self._watch is not None and self._watch.has_changed:
+            return "was no longer the default input"
+        return ""
 
     def start(self, stream: Any) -> None:
         """Begin to record."""
@@ -161,13 +201,21 @@ class Input:
     def close(self) -> None:
         """Stop recording. A device that has gone cannot be closed properly, which is no reason to fail."""
         with _lock:
-            _open.discard(self)
-            stream, self._stream = self._stream, None
-            if stream is not None:
-                with suppress(Exception):
-                    stream.abort()
-                with suppress(Exception):
-                    stream.close()
+            self._close()
+
+    def give_up(self) -> None:
+        """Close it for another one's sake; for who holds the lock."""
+        self._is_given_up = True
+        self._close()
+
+    def _close(self) -> None:
+        _open.discard(self)
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(Exception):
+                stream.abort()
+            with suppress(Exception):
+                stream.close()
 
 
 def portaudio() -> Any:
@@ -222,9 +270,8 @@ def _start_anew() -> None:
         raise AudioError(f"PortAudio does not start ({_reason(error)}): check the system's sound service") from error
 
 
-def _opened(device: Device, channels: int, receive: Receive) -> Input:
+def _opened(opened: Input, device: Device, receive: Receive) -> Input:
     sounddevice = portaudio()
-    opened = Input(device, channels)
 
     def call_back(samples: np.ndarray, frames: int, time: Any, status: Any) -> None:
         receive(samples, device.rate, bool(status.input_overflow))
@@ -234,7 +281,7 @@ def _opened(device: Device, channels: int, receive: Receive) -> Input:
         stream = sounddevice.InputStream(
             device=device.number,
             samplerate=device.rate,
-            channels=channels,
+            channels=opened.channels,
             dtype="float32",
             blocksize=round(device.rate * _BLOCK),
             latency=_BUFFER,

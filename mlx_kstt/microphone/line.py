@@ -7,16 +7,18 @@ nothing of PortAudio and of other lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
 
-from ..errors import KsttError
+from .background import Join, Spawn
 from .capture import Arrival, Bell, Capture, Moment
 from .device_news import DeviceNews
 from .mixing import Item, Missing
+from .pace import Pace
 from .resampler import Resampler
 from .timeline import Hole, Timeline
 
@@ -30,13 +32,10 @@ _MARGIN = 0.25
 """Seconds by which this silence stays behind the clock, so that sound that comes back finds its place."""
 _BACKOFF = (0.25, 0.5, 1.0, 2.0)
 """Seconds before each attempt to open the device again; the last goes on."""
+_STOPPED = "had stopped"
 _LOUDEST = 1e6
 """Past all sense, and safe to add up."""
 Now = Callable[[], Moment]
-Join = Callable[[float], object]
-"""Waits for work in the background, at most so many seconds."""
-Spawn = Callable[[Callable[[], object]], Join]
-"""Does work in the background."""
 
 
 class OpenInput(Protocol):
@@ -48,6 +47,8 @@ class OpenInput(Protocol):
     def rate(self) -> int: ...
     @property
     def is_active(self) -> bool: ...
+    @property
+    def objection(self) -> str: ...
     def close(self) -> None: ...
 
 
@@ -68,15 +69,16 @@ class _Opening:
         self._is_wanted = True
 
     def run(self) -> None:
-        if self._lost is not None:
-            self._lost.close()
+        found = None
         try:
-            found = self._open(self.capture)
-        except KsttError:  # not back yet
-            found = None
-        with self._lock:
-            self.found, is_wanted = found, self._is_wanted
-            self.is_done = True
+            with suppress(Exception):  # not back yet, in whichever way the driver says so
+                if self._lost is not None:
+                    self._lost.close()
+                found = self._open(self.capture)
+        finally:
+            with self._lock:
+                self.found, is_wanted = found, self._is_wanted
+                self.is_done = True
         if found is not None and not is_wanted:
             found.close()
 
@@ -116,6 +118,8 @@ class Line:
         self._timeline = Timeline(queue_seconds)
         self._resampler = Resampler(self.lanes)
         self._news = DeviceNews(tell, queue_seconds)
+        self._pace = Pace()
+        self._reason = ""  # of the loss
         self._opening: _Opening | None = None
         self._is_lost = False
         self._attempts = 0
@@ -148,8 +152,8 @@ class Line:
         items = self._drain()
         if self._is_lost:
             items += self._wait(now)
-        elif self._is_gone(now):
-            items += self._lose(now)
+        elif reason := self._objection(now):
+            items += self._lose(now, reason)
         elif self._timeline.is_out:  # open again, and still to call
             items += self._fill(now)
         self._news.overruns(self.name, self.overruns, now)
@@ -186,6 +190,8 @@ class Line:
         items: list[Item] = []
         for arrival in self._capture.take():
             arrival = replace(arrival, samples=self._picked(arrival.samples))
+            given = arrival.seconds + arrival.dropped / arrival.rate
+            self._pace.see(arrival.at.awake, given, is_whole=not arrival.overflowed)
             for item in self._timeline.add(arrival):
                 items += self._told(item)
             lost = self._timeline.seconds - arrival.seconds - self._lost_at
@@ -205,18 +211,27 @@ class Line:
             picked = picked.mean(axis=1, keepdims=True, dtype=np.float32)
         return (picked * self._gain).clip(-1.0, 1.0)
 
-    def _is_gone(self, now: Moment) -> bool:
+    def _objection(self, now: Moment) -> str:
+        """Why the device counts as lost; empty if it does not."""
+        if self._input is None:
+            return _STOPPED
         patience = _SLOW_START if self._capture.is_silent else _GONE
-        is_active = self._input is not None and self._input.is_active
-        return not is_active or now.awake - self._capture.last.awake > patience
+        if objection := self._input.objection:
+            return objection
+        if not self._input.is_active or now.awake - self._capture.last.awake > patience:
+            return _STOPPED
+        if share := self._pace.take():
+            return f"recorded at about {round(share * self._rate, -2):.0f} Hz, not at {self._rate}"
+        return ""
 
-    def _lose(self, now: Moment) -> list[Item]:
+    def _lose(self, now: Moment, reason: str) -> list[Item]:
         self._capture.stop()
         items = self._drain()
         self._is_lost = True
         if self._timeline.is_out:  # it was opened again, and never called: the outage goes on
             self._retry(now)
             return items
+        self._reason = f"{self.name} {reason}"
         self._timeline.begin(self._capture.last)
         for item in self._timeline.lose(self._reason):
             items += self._told(item)
@@ -224,16 +239,13 @@ class Line:
         self._filled = 0.0
         self._attempts = -1
         self._retry(now)
-        self._tell(f"{self.name} has stopped: waiting for it to come back")
+        waits = f"{self.name} has stopped: waiting for it to come back"
+        self._tell(waits if reason == _STOPPED else f"{self._reason}: the input is opened anew")
         return [*items, self._resampler.rest(), *self._fill(now)]
 
     def _retry(self, now: Moment) -> None:
         self._attempts += 1
         self._next_attempt = now.awake + _BACKOFF[min(self._attempts, len(_BACKOFF) - 1)]
-
-    @property
-    def _reason(self) -> str:
-        return f"{self.name} had stopped"
 
     def _wait(self, now: Moment) -> list[Item]:
         """Try to open the device from time to time; silence meanwhile."""
@@ -263,4 +275,5 @@ class Line:
         self._capture.begin()
         self._is_lost = False
         self.name, self._rate = found.name, found.rate
+        self._pace.begin()
         self._news.begin(self.name, self._rate, again=True)

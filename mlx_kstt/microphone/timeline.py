@@ -10,7 +10,10 @@ until it is clear whether they catch up.
 A device's clock is some millionths off, 9 seconds in a day at 100 ppm. A resampler that follows it would change the
 pitch and need a control loop that also follows every stutter of the scheduler. Instead a pause of the speaker is made
 longer or shorter by at most 80 ms once that much has come together: words stay as they were recorded, no frame of
-speech is touched, and the error stays below a quarter of a second.
+speech is touched, and while there are pauses the error stays below a quarter of a second.
+
+A lag that falls at once is no such drift: the first blocks had come late, so the clock was set late, or a hole was told
+too long. No sound is dropped for that; what was told too much is made up for by what is missing next.
 """
 
 from __future__ import annotations
@@ -41,7 +44,13 @@ _SETTLING = 1.0
 _DRIFT = 0.08
 """Seconds that are put right in a pause, and at most as many at once."""
 _MOST_DRIFT = 0.2
-"""Seconds that are put right at once, pause or not."""
+"""Seconds missing that are told at once, pause or not."""
+_AT_ONCE = 0.04
+"""Seconds by which no clock drifts in the ten seconds that are watched."""
+_BEGINNING = 3.0
+"""Seconds of sound in which the clock of the whole session may turn out to have been set late."""
+_MOST_AHEAD = 2.0
+"""Seconds told too much; what is still more cannot have been recorded yet: the device is too fast."""
 _SILENT = 1e-3
 """Level (root mean square) that is silence anywhere."""
 _PAUSE = 1.5
@@ -69,6 +78,11 @@ class _Lowest:
     def value(self) -> float:
         return min(self._lows)
 
+    @property
+    def spread(self) -> float:
+        """By how much the seconds differ."""
+        return max(self._lows) - min(self._lows)
+
     def see(self, value: float, seconds: float) -> None:
         if self._span >= 1.0:
             self._lows.append(math.inf)
@@ -78,7 +92,7 @@ class _Lowest:
 
     def restart(self, value: float) -> None:
         self._lows: deque[float] = deque([value], maxlen=self._seconds)
-        self._span = 0.0
+        self._span = 1.0
 
     def shift(self, change: float) -> None:
         self._lows = deque((low + change for low in self._lows), maxlen=self._seconds)
@@ -97,6 +111,8 @@ class Timeline:
         self._too_slow = TOO_SLOW.format(queue_seconds)
         self.start: float | None = None
         self._usual: float | None = None  # the lag that a quick block has: what it is at first stays right
+        self._ahead = 0.0  # seconds told too much since the last outage
+        self._has_holes = self._is_settled = False
         self._lag = _Lowest(10)
         self._level = _Lowest(60)
         self._heard = 0.0  # seconds since the device was opened
@@ -174,7 +190,8 @@ class Timeline:
         missing = self.behind(arrival.at) - arrival.seconds
         reason = self._reason_of_outage(arrival.at)
         self._outage = None
-        self._heard = 0.0
+        self._heard = self._ahead = 0.0
+        self._is_settled = False
         return [self._hole(missing, reason)] if missing > 0 else []
 
     def _reason_of_outage(self, at: Moment) -> str:
@@ -195,6 +212,9 @@ class Timeline:
             self._lag.restart(lag)
         if self._usual is None:
             self._usual = self._lag.value
+        if not self._is_settled:
+            self._is_settled = True
+            self._lower(max(0.0, -self._drift))
         jump = _JUMP_TOLD if arrival.overflowed else _JUMP
         if self._held or lag - self._lag.value > jump:
             return self._hold(arrival, lag, jump, reason)
@@ -225,14 +245,32 @@ class Timeline:
 
     def _correct(self, arrival: Arrival, level: float) -> list[Arrival | Hole]:
         """Put the drift between the two clocks right, where nobody hears it."""
-        drift = self._lag.value - (self._usual or 0.0)
+        if self._drift < -_DRIFT and self._lag.spread > _AT_ONCE:
+            self._lower(-self._drift)
+            if self._drift < -_DRIFT:
+                return [self._stretched(arrival, self._drift)]
+        elif self._drift > _DRIFT:
+            self._ahead -= min(self._ahead, self._drift)
+        drift = self._drift
         is_pause = level <= max(_SILENT, _PAUSE * self._level.value)
-        if abs(drift) <= _DRIFT or (abs(drift) <= _MOST_DRIFT and not is_pause):
+        if abs(drift) <= _DRIFT or (drift <= _MOST_DRIFT and not is_pause):
             return [arrival]
-        if drift > _MOST_DRIFT and not is_pause:
+        if not is_pause:
             self._lag.shift(-drift)
             return [self._hole(drift, OVERRUN), arrival]
         return [self._stretched(arrival, min(drift, _DRIFT))]
+
+    @property
+    def _drift(self) -> float:
+        """Seconds by which the clock has run ahead of the sound; negative: the sound ahead of the clock."""
+        return self._lag.value - (self._usual or 0.0) + self._ahead
+
+    def _lower(self, seconds: float) -> None:
+        """So much was told too much: before the sound, where the clock was set late, or by a hole."""
+        if self._has_holes or self.seconds > _BEGINNING:
+            self._ahead = min(self._ahead + seconds, _MOST_AHEAD)
+        else:
+            self._usual = (self._usual or 0.0) - seconds
 
     def _stretched(self, arrival: Arrival, seconds: float) -> Arrival:
         """The block with silence before it, or, if negative, with so much less of it."""
@@ -249,6 +287,7 @@ class Timeline:
 
     def _hole(self, seconds: float, reason: str) -> Hole:
         self.seconds += seconds
+        self._has_holes = True
         return Hole(seconds, reason)
 
     def _reason(self, at: Moment) -> str:

@@ -1,6 +1,7 @@
 """A finished transcript and its text formats: txt, srt, vtt, tsv, json, jsonl.
 
-In: final events and the duration. Out: strings. Knows nothing of audio, models or files.
+In: events as they come, and the duration. Out: what is final of them, and strings. Knows nothing of audio, models or
+files.
 Every time that is written is a whole number of milliseconds, rounded once from the event's seconds.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .events import EndOfTurn, Event, Gap, Pause, Word, event_to_dict, time_of
+from .events import EndOfTurn, Event, Gap, Partial, Pause, Word, event_to_dict, time_of
 from .subtitles import DEFAULT_RULES, Cue, SubtitleRules, label, make_cues, milliseconds, one_line, runs
 
 E = TypeVar("E", bound=Event)
@@ -91,6 +92,28 @@ class Transcript:
         """One object per line and event, named by its `type`; `source` as in to_json, in every line."""
         head = {} if source is None else {"source": source}
         return "".join(json.dumps(head | event_record(event), ensure_ascii=False) + "\n" for event in self.events)
+
+
+class FinalEvents:
+    """What is final in one session: no unfinished words, and a revised word in the place of its first version."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._places: dict[tuple[str | None, float], int] = {}  # of words, by lane and start
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take in what is told next."""
+        for event in events:
+            if isinstance(event, Word):
+                place = self._places.setdefault((event.lane, event.start), len(self._events))
+                self._events[place : place + 1] = [event]
+            elif not isinstance(event, Partial):
+                self._events.append(event)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """In the order in which they first came."""
+        return tuple(self._events)
 
 
 def _in_time(events: Iterable[Event], kind: type[E]) -> list[E]:

@@ -22,10 +22,10 @@ from .checkpoints import find_checkpoint, read_checkpoint
 from .config import MOST_SECONDS, SAMPLE_RATE, SttConfig
 from .engine import Engine
 from .errors import CheckpointError, OptionError
-from .events import Event, Partial, Word
+from .events import Event
 from .mlx_thread import on_mlx_thread, wait_for_mlx
 from .options import StreamOptions
-from .outputs import Transcript
+from .outputs import FinalEvents, Transcript
 from .quantization import Recipe
 from .stream import Stream, checked_sound
 from .tokenizer import Tokenizer, open_tokenizer
@@ -151,16 +151,16 @@ class Transcriber:
             temperature, seed, pause_head, pause_threshold, turn_hold, refresh, rescue, start, tuple(lanes), ahead=False
         )
         stream = self._open(options)
-        events: list[Event] = []
+        final = FinalEvents()
         samples = 0
         with _opened(source, sampling_rate, channel, options) as audio:
             for block in audio.blocks():
-                _collect(stream.push(block), events)
+                final.add(stream.push(block))
                 samples += len(block)
                 if progress:
                     progress(audio.seconds_read)
-            _collect(stream.flush(), events)
-            return Transcript(tuple(events), samples / SAMPLE_RATE, audio.warning)
+            final.add(stream.flush())
+            return Transcript(final.events, samples / SAMPLE_RATE, audio.warning)
 
     def stream(
         self,
@@ -386,24 +386,3 @@ async def _asynchronous(
     else:
         for block in blocks:
             yield block
-
-
-def _collect(new: Iterable[Event], events: list[Event]) -> None:
-    """Add what is final: no unfinished words, and a revised word in the place of its first version."""
-    for event in new:
-        if isinstance(event, Partial):
-            continue
-        at = _revised(event, events) if isinstance(event, Word) else None
-        if at is None:
-            events.append(event)
-        else:
-            events[at] = event
-
-
-def _revised(word: Word, events: Sequence[Event]) -> int | None:
-    """Where the first version of a word stands."""
-    for at in reversed(range(len(events))):
-        last = events[at]
-        if isinstance(last, Word) and last.lane == word.lane:
-            return at if last.start == word.start else None
-    return None

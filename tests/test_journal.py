@@ -18,6 +18,7 @@ import pytest
 
 from mlx_kstt import KsttError, OptionError
 from mlx_kstt.events import EndOfTurn, Event, Gap, Partial, Pause, Refresh, Word
+from mlx_kstt.live import journal as journals
 from mlx_kstt.live.journal import Journal
 from mlx_kstt.live.past_sessions import Past, read_journal, read_past
 
@@ -278,6 +279,49 @@ def test_a_file_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     assert read_journal(path) == [word("a", 0.08)]
 
 
+def test_a_journal_is_for_one_session_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    journal = begin(path)
+    journal.write([word("a", 0.08)])
+    data = path.read_bytes()
+    for opening in (lambda: Journal.resume(path, model="tiny"), lambda: begin(path)):
+        with pytest.raises(OptionError, match=r"another session writes .*talk\.jsonl: end that one, or name another"):
+            opening()
+    assert path.read_bytes() == data
+    assert read_journal(path) == [word("a", 0.08)], "reading it is free"
+    journal.close(1.0)
+    with Journal.resume(path, model="tiny") as journal:
+        journal.write([word("b", 1.0)])
+    assert numbers(path) == [(1, "a"), (2, "b")]
+
+
+def test_what_another_session_writes_before_the_lock_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "talk.jsonl"
+    begin(path).close(1.0)
+    opened = journals.opened
+
+    def opened_late(path: Path, **options: bool) -> Any:
+        monkeypatch.undo()
+        with Journal.resume(path, model="tiny") as other:
+            other.write([word("a", 1.0)])
+        return opened(path, **options)
+
+    monkeypatch.setattr(journals, "opened", opened_late)
+    with Journal.resume(path, model="tiny") as journal:
+        journal.write([word("b", 2.0)])
+    assert numbers(path) == [(1, "a"), (2, "b")]
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with begin(tmp_path / "talk.jsonl") as journal:
+        journal.write([word("a", 0.08)])
+    assert numbers(tmp_path / "talk.jsonl") == [(1, "a")]
+
+
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"there is no journal '.*none': check the path"):
         Journal.resume(tmp_path / "none", model="tiny")
@@ -358,6 +402,7 @@ def test_a_disk_that_fails_at_a_turn_keeps_its_words(tmp_path: Path, monkeypatch
 WRITER = """
 import os, sys
 from mlx_kstt.events import Word
+from mlx_kstt.live import journal as journals
 from mlx_kstt.live.journal import Journal
 from mlx_kstt.live.past_sessions import read_past
 path = sys.argv[1]

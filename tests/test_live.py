@@ -23,12 +23,14 @@ import mlx_kstt
 from mlx_kstt.cli.lines import Lines, clock, exact_clock
 from mlx_kstt.cli.live import JsonLines, Plain, open_display
 from mlx_kstt.cli.screen import Screen
-from mlx_kstt.cli.status_line import status_line
+from mlx_kstt.cli.status_line import News, status_line
 from mlx_kstt.errors import KsttError
 from mlx_kstt.events import EndOfTurn, Event, Gap, Partial, Pause, Refresh, Word
 from mlx_kstt.live.status import Status
+from mlx_kstt.loudness import SILENCE
+from mlx_kstt.microphone.device_news import no_sound
 
-QUIET = Status(0.0, (-60.0,), 0.0, 0, True)
+QUIET = Status(0.0, (-60.0,), 0.0, 0, True, True)
 
 
 def word(text: str, start: float, lane: str | None = None) -> Word:
@@ -162,14 +164,64 @@ def test_the_display_fits_where_the_output_goes(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_narrow_line_of_status_keeps_what_matters_most(width: int, shown: str) -> None:
-    status = Status(754.9, (-30.0,), 3.6, 2, False)
+    status = Status(754.9, (-30.0,), 3.6, 2, False, True)
     assert status_line(status, "the device is back", width, ascii_only=False).plain == shown
 
 
 def test_a_status_in_time_shows_no_lag_and_a_meter_for_each_lane() -> None:
-    status = Status(1.0, (0.0, float("-inf")), 1.9, 1, True)
+    status = Status(1.0, (0.0, SILENCE), 1.9, 1, True, True)
     assert status_line(status, "", 60, ascii_only=True).plain == "##### ----- pausing  0:00:01 1 overrun"
     assert status_line(None, "news", 60, ascii_only=True).plain == "news"
+
+
+def test_nobody_has_spoken_yet_or_no_sound_comes_is_no_pause() -> None:
+    waiting = Status(1.0, (-60.0,), 0.0, 0, True, False)
+    assert status_line(waiting, "", 19, ascii_only=True).plain == "---------- waiting "
+    for status in (QUIET, waiting):
+        assert status_line(status, "", 19, ascii_only=True, is_mute=True).plain == "---------- no sound"
+
+
+STOPPED, MUTE = "Mic has stopped: waiting for it to come back", no_sound("Mic", has_sounded=False)
+ANEW = "Mic ran at another rate: the input is opened anew"
+
+
+@pytest.mark.parametrize("sentence", [STOPPED, MUTE, ANEW])
+def test_news_of_a_device_without_sound_stay_until_it_is_heard(sentence: str) -> None:
+    for is_told in (True, False):
+        news = News()
+        news.add(sentence, 0.0)
+        news.hear((-30.0,))  # from before
+        assert (news.at(100.0), news.is_mute) == (sentence, False)
+        news.hear((SILENCE,))
+        news.add("decoding has caught up with real time", 100.0)
+        assert [news.at(104.9), news.at(105.0)] == ["decoding has caught up with real time", sentence]
+        assert news.is_mute
+        if is_told:
+            news.add("listening to Mic (48000 Hz) again, 12.3 s were lost", 106.0)
+            news.hear((SILENCE,))
+        else:
+            news.hear((-90.0,))
+        assert (news.at(200.0), news.is_mute) == ("", False)
+
+
+def test_news_of_one_of_two_devices_stay_while_the_other_one_is_heard() -> None:
+    news = News()
+    for sentence in (STOPPED, "Mic 2 has stopped: waiting for it to come back"):
+        news.add(sentence, 0.0)
+    news.hear((SILENCE, SILENCE))
+    news.add("listening to Mic 2 (16000 Hz) again, 2.0 s were lost", 1.0)
+    news.add("Mic 2 has stopped: waiting for it to come back", 1.0)
+    news.add("listening to Mic (48000 Hz) again, 2.0 s were lost", 1.0)
+    assert news.at(9.0) == "Mic 2 has stopped: waiting for it to come back"
+    news.add(STOPPED, 1.0)
+    news.hear((SILENCE, SILENCE))
+    news.add("listening to Mic 2 (16000 Hz) again, 2.0 s were lost", 1.0)
+    assert news.is_mute
+    for _ in range(3):
+        news.hear((SILENCE, -20.0))
+        assert (news.at(9.0), news.is_mute) == (STOPPED, False)
+    news.hear((-30.0, -20.0))
+    assert news.at(9.0) == ""
 
 
 class Clock:
@@ -198,7 +250,7 @@ class Drawn:
 
 def test_the_line_in_progress_and_the_status_stand_below_what_is_finished() -> None:
     drawn = Drawn(40)
-    drawn.screen.show(Status(1.0, (-60.0,), 0.0, 0, True))
+    drawn.screen.show(Status(1.0, (-60.0,), 0.0, 0, True, True))
     drawn.screen.tell([word("Good", 0), word("day.", 0.3), EndOfTurn(0.6, ""), word("Is", 1), Partial("a", 2)])
     assert drawn.rows() == ["Good day.", "Is a", "░░░░░░░░░░ pausing  0:00:01"]
     drawn.screen.tell([word("anybody", 2)])
@@ -232,7 +284,7 @@ def test_a_long_line_is_wrapped_and_no_finished_row_is_written_again(width: int)
     before: list[str] = []
     for at, text in enumerate(texts):
         drawn.screen.tell([Partial(text[:1], at), word(text, at)])
-        drawn.screen.show(Status(at, (-20.0,), 0.0, 0, False))
+        drawn.screen.show(Status(at, (-20.0,), 0.0, 0, False, True))
         rows = drawn.rows()
         assert rows[: len(before)] == before
         before = rows[:-3] if width >= 20 else []
@@ -255,7 +307,7 @@ def test_a_gap_is_a_dim_line_of_its_own() -> None:
     assert drawn.rows() == ["[0:00:01.0] Ann: Hm", "[gap 12.3 s: unplugged]", "[0:00:15.0] Ann: Yes"]
     assert "\x1b[2m[gap 12.3 s: unplugged]" in drawn.file.getvalue()
     drawn.screen.tell([Gap(16, 18, "unplugged")])
-    drawn.screen.show(Status(21.0, (), 0.0, 0, True))
+    drawn.screen.show(Status(21.0, (), 0.0, 0, True, True))
     assert drawn.rows()[3] == "[gap 2.0 s: unplugged]"
     drawn.screen.close()
 
@@ -272,13 +324,25 @@ def test_news_stay_for_a_few_seconds(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "mlx_kstt: the device is back\n", "for the log that standard error is here"
 
 
+def test_a_device_that_has_stopped_stays_on_the_screen() -> None:
+    drawn = Drawn(80)
+    drawn.screen.show(Status(1.0, (-60.0,), 0.0, 0, True, False))
+    drawn.screen.news(STOPPED)
+    drawn.screen.show(Status(5.0, (SILENCE,), 0.0, 0, True, False))
+    drawn.clock.now = 1000.0
+    assert drawn.rows() == ["", f"░░░░░░░░░░ no sound 0:00:05 {STOPPED}"]
+    drawn.screen.show(Status(1000.0, (-60.0,), 0.0, 0, True, False))
+    assert drawn.rows() == ["", "░░░░░░░░░░ waiting  0:16:40"]
+    drawn.screen.close()
+
+
 def test_nothing_is_redrawn_where_nothing_has_changed() -> None:
     drawn = Drawn(40)
     drawn.screen.tell([word("Good", 0)])
     drawn.screen.show(QUIET)
     drawn.screen.draw()
     size = len(drawn.file.getvalue())
-    drawn.screen.show(Status(0.9, (-59.9,), 1.0, 0, True))
+    drawn.screen.show(Status(0.9, (-59.9,), 1.0, 0, True, True))
     drawn.screen.tell([Pause(0.5, ()), Refresh(0.6, "so")])
     drawn.screen.draw()
     assert len(drawn.file.getvalue()) == size
@@ -290,7 +354,7 @@ def test_a_flood_of_events_is_drawn_ten_times_a_second() -> None:
     begin = time.monotonic()
     for at in range(2000):
         drawn.screen.tell([word("word", at)])
-        drawn.screen.show(Status(at, (-at % 60.0,), 0.0, 0, False))
+        drawn.screen.show(Status(at, (-at % 60.0,), 0.0, 0, False, True))
     passed = time.monotonic() - begin
     drawn.screen.close()
     assert drawn.file.getvalue().count("\r") <= 2 * (passed / 0.1 + 2), "two for each redraw"
@@ -348,7 +412,7 @@ display = open_display("txt", plain=False, timestamps=False)
 display.news("listening")
 for at in range(12):
     display.tell([Word(f"word{at}", at, at + 1, 1.0)])
-    display.show(Status(at, (-20.0,), 0.0, 0, False))
+    display.show(Status(at, (-20.0,), 0.0, 0, False, True))
     display.draw()
     if at == 3:
         complain("a message")
@@ -358,22 +422,20 @@ print("the end", file=sys.stderr)
 """
 
 
+LONG_NEWS = """
+from mlx_kstt.cli.live import open_display
+display = open_display("txt", plain=False, timestamps=False)
+display.news("no sound arrives from here: it is silent or muted")
+display.close()
+"""
+
+
+def test_a_long_message_breaks_between_words_also_before_anything_is_shown() -> None:
+    assert rows_on_a_terminal(LONG_NEWS) == ["mlx_kstt: no sound", "arrives from here: it is", "silent or muted"]
+
+
 def test_messages_go_above_the_live_screen_on_one_terminal() -> None:
-    outside, inside = pty.openpty()
-    set_size(inside, 10, 24)
-    environment = os.environ | {"PYTHONPATH": str(Path(mlx_kstt.__file__).parents[1]), "TERM": "xterm"}
-    environment.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPTED], stdin=inside, stdout=inside, stderr=inside, env=environment
-    )
-    os.close(inside)
-    said = bytearray()
-    while piece := read_some(outside):
-        said += piece
-    os.close(outside)
-    assert process.wait(30) == 0
-    rows = [row for row in rows_of(said.decode(), 24) if row]
-    assert rows == [
+    assert rows_on_a_terminal(SCRIPTED) == [
         "mlx_kstt: a message",
         "word0 word1 word2 word3",
         "word4 word5 word6 word7",
@@ -381,6 +443,24 @@ def test_messages_go_above_the_live_screen_on_one_terminal() -> None:
         "word11",
         "the end",
     ]
+
+
+def rows_on_a_terminal(program: str) -> list[str]:
+    """What a program leaves on one of 24 columns."""
+    outside, inside = pty.openpty()
+    set_size(inside, 10, 24)
+    environment = os.environ | {"PYTHONPATH": str(Path(mlx_kstt.__file__).parents[1]), "TERM": "xterm"}
+    environment.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=inside, stdout=inside, stderr=inside, env=environment
+    )
+    os.close(inside)
+    said = bytearray()
+    while piece := read_some(outside):
+        said += piece
+    os.close(outside)
+    assert process.wait(30) == 0
+    return [row for row in rows_of(said.decode(), 24) if row]
 
 
 def set_size(terminal: int, rows: int, columns: int) -> None:

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ from limits import files_of_at_most, plain_user
 import mlx_kstt
 from mlx_kstt.audio.lost import Lost
 from mlx_kstt.cli import main
+from mlx_kstt.cli.turn_command import TurnCommand
 from mlx_kstt.errors import AudioError, CheckpointError
 from mlx_kstt.events import Refresh
+from mlx_kstt.live.growing_files import opened as opened_file
 from mlx_kstt.live.past_sessions import read_journal, read_past
+from mlx_kstt.live.recording import Recording
 from mlx_kstt.microphone import devices as sound_devices
 from mlx_kstt.microphone.devices import Device
 
@@ -178,14 +183,16 @@ def test_lanes_and_times_stand_before_each_line(capsys: pytest.CaptureFixture[st
         (["--format", "jsonl", "--plain"], "--plain is for the format txt only"),
         (["--format", "jsonl", "--timestamps"], "--timestamps is for the format txt only: jsonl has all times"),
         (["--format", "srt"], "argument --format: invalid choice: 'srt' (choose from"),
-        (["--gain", "0"], "--gain 0 leaves nothing to hear"),
+        (["--gain", "0"], "--gain must be above 0 and at most 1000"),
+        (["--gain", "2000"], "--gain must be above 0 and at most 1000"),
         (["--queue", "0.5"], "--queue must be 1 to 3600 seconds"),
         (["--channel", "1", "--speakers", "left=A,right=B"], "--speakers names the channels: leave --channel out"),
         (["--speakers", "Ann,Bob"], "--speakers with one --device names its channels: left=Ann,right=Bob"),
         (["--device", "0", "--device", "3", "--speakers", "left=A"], "--speakers with several --device is one name"),
         (["--device", "0", "--device", "3", "--speakers", "A"], "--speakers has 1 name(s) for 2 devices: give one for"),
         (["--speakers", "left=Ann,Bob"], "argument --speakers: left=Ann,Bob: name a channel for each speaker, or for"),
-        (["--speakers", "left=Ann,0=Bob"], "argument --speakers: left=Ann,0=Bob: two speakers share a name or a chan"),
+        (["--speakers", "left=Ann,0=Bob"], "argument --speakers: left=Ann,0=Bob: two speakers share the channel 0"),
+        (["--speakers", "left=A,right=A"], "argument --speakers: left=A,right=A: two speakers share the name A"),
         (["--speakers", "left=,right=B"], "argument --speakers: 'left=' names no speaker: left=Ann,right=Bob"),
         (["--speakers", "middle=Ann"], "argument --speakers: 'middle' is no channel: left, right, or a number from 0"),
         (["--device", ""], "argument --device: the name is empty"),
@@ -218,6 +225,9 @@ def test_wrong_usage_is_refused(
         (["--resume", "there"], 2, "there is no journal of mlx_kstt (line 1 does not begin a session): name another"),
         (["--resume", "missing"], 2, "there is no journal 'missing': check the path"),
         (["--output", "there/talk.txt"], 1, "nothing can be written in {}/there, where talk.txt was to go: name ano"),
+        (["--output", "there.txt"], 2, "there.txt exists: name another file, or --resume its session, which replaces"),
+        (["--on-turn", ""], 2, "--on-turn names no program: give one, or leave it out"),
+        (["--on-turn", "./there"], 2, "--on-turn ./there is no program that may be run: chmod +x makes a file one"),
         (["--on-turn", "no-such-program"], 2, "--on-turn no-such-program: there is no such program: check its name,"),
         (["--on-turn", "'"], 2, "--on-turn ' cannot be split into words (no closing quotation): close every quote"),
     ],
@@ -230,7 +240,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence_before_listening(
     status: int,
     message: str,
 ) -> None:
-    for name in ("there", "there.wav"):
+    for name in ("there", "there.wav", "there.txt"):
         Path(name).write_text("something")
     Path("folder.wav").mkdir()
     assert mic(*options) == status
@@ -238,7 +248,8 @@ def test_what_cannot_be_done_is_said_in_one_sentence_before_listening(
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert said.err.startswith("mlx_kstt: " + message.format(tmp_path))
     assert (studio.opened, studio.loads) == ([], [])
-    assert (Path("there").read_text(), sorted(os.listdir())) == ("something", ["folder.wav", "there", "there.wav"])
+    assert sorted(os.listdir()) == ["folder.wav", "there", "there.txt", "there.wav"]
+    assert {Path(name).read_text() for name in ("there", "there.wav", "there.txt")} == {"something"}
 
 
 def test_a_folder_that_may_not_be_written_is_found_before_listening(
@@ -284,6 +295,42 @@ def test_outputs_without_a_journal_hold_the_same(studio: Studio) -> None:
     assert Path("with.jsonl").read_text().count("\n") == 3
 
 
+def test_a_journal_that_fails_takes_no_output_with_it(capsys: pytest.CaptureFixture[str], studio: Studio) -> None:
+    studio.items = [seconds_of(value / 1000) for value in range(100, 120)]
+    with files_of_at_most(700):
+        assert mic("--journal", "j", "--output", "talk.txt") == 1
+    words = " ".join(map(str, range(100, 120)))
+    assert (capsys.readouterr().out, Path("talk.txt").read_text()) == (f"{words}\n", f"{words}\n")
+    assert 0 < len(read_journal("j")) < 10
+
+
+@pytest.mark.parametrize("options", [["--journal", "j"], ["--resume", "old"]])
+def test_a_journal_that_is_gone_or_damaged_takes_no_output_with_it(studio: Studio, options: list[str]) -> None:
+    studio.items = [seconds_of(0.05)]
+    assert mic("--journal", "old") == 0
+    before = "50 " * (options[0] == "--resume")
+    for ruin in (os.remove, lambda path: Path(path).write_bytes(b"mine")):
+        studio.items = [*TWO, lambda ruin=ruin: ruin(options[1]), seconds_of(0.3)]
+        copy = Path("old").read_bytes()
+        assert mic(*options, "--output", "talk.txt") == 0
+        assert Path("talk.txt").read_text() == f"{before}100 200 300\n"
+        Path("talk.txt").unlink()
+        Path("old").write_bytes(copy)
+        Path("j").unlink(missing_ok=True)
+
+
+def test_the_events_of_both_sessions_are_in_the_outputs_of_a_resumed_one(studio: Studio) -> None:
+    studio.items = [*TWO, Lost(1.5, "gone")]
+    assert mic("--journal", "j") == 0
+    studio.items = [seconds_of(0.3)]
+    assert mic("--resume", "j", "--output", "talk.json") == 0
+    talk = json.loads(Path("talk.json").read_text())
+    assert [(word["text"], word["start"]) for word in talk["words"]] == [("100", 0.0), ("200", 1.0), ("300", 3.5)]
+    assert [turn["text"] for turn in talk["turns"]] == ["100 200", "300"]
+    assert talk["gaps"] == [{"start": 2.0, "end": 3.5, "reason": "gone"}]
+    assert talk["duration"] == 4.5
+
+
 def test_a_journal_is_resumed_with_its_numbers_and_times(studio: Studio) -> None:
     assert mic("--save-audio", "a.wav", "--journal", "j") == 0
     studio.items = [seconds_of(0.3)]
@@ -293,6 +340,64 @@ def test_a_journal_is_resumed_with_its_numbers_and_times(studio: Studio) -> None
     assert soundfile.read("a.wav", dtype="float32")[0][::24_000].tolist() == pytest.approx([0.1, 0.2, 0.3], abs=1e-4)
     assert Path("talk.txt").read_text() == "100 200 300\n"
     assert json.loads(Path("talk.json").read_text())["duration"] == 3.0
+
+
+def test_a_resumed_session_replaces_its_output(studio: Studio) -> None:
+    assert mic("--journal", "j", "--output", "talk.txt") == 0
+    studio.items = [seconds_of(0.3)]
+    assert mic("--resume", "j", "--output", "talk.txt") == 0
+    assert Path("talk.txt").read_text() == "100 200 300\n"
+    Path("empty.txt").touch()
+    assert mic("--output", "empty.txt") == 0
+
+
+@pytest.mark.parametrize("name", ["j", "a.wav"])
+def test_what_another_session_writes_is_refused_before_listening(
+    capsys: pytest.CaptureFixture[str], studio: Studio, name: str
+) -> None:
+    assert mic("--save-audio", "a.wav", "--journal", "j") == 0
+    opened, data = len(studio.opened), (Path("j").read_bytes(), Path("a.wav").read_bytes())
+    capsys.readouterr()
+    with opened_file(Path(name), create=False):
+        assert mic("--save-audio", "a.wav", "--resume", "j") == 2
+    assert capsys.readouterr().err == f"mlx_kstt: another session writes {name}: end that one, or name another file\n"
+    assert (len(studio.opened), Path("j").read_bytes(), Path("a.wav").read_bytes()) == (opened, *data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--save-audio", "a.wav"], None),
+        ([], "the sound is recorded no more: it went to a.wav, which --save-audio would go on with"),
+        (["--save-audio", "b.wav"], "the sound goes to b.wav from now on: until now it went to a.wav"),
+        (["--save-audio", "b.wav"], "b.wav is new: 2.0 s of silence are put in, so that times stay true"),
+        (
+            ["--save-audio", "short.wav"],
+            "short.wav ends before the journal: 1.5 s of silence are put in, so that times",
+        ),
+    ],
+)
+def test_what_a_resumed_session_does_not_record_is_said(
+    capsys: pytest.CaptureFixture[str], studio: Studio, options: list[str], message: str | None
+) -> None:
+    assert mic("--save-audio", "a.wav", "--journal", "j") == 0
+    with Recording("short.wav") as recording:
+        recording.write(seconds_of(0.1, 0.5))
+    capsys.readouterr()
+    assert mic("--resume", "j", *options) == 0
+    said = capsys.readouterr().err
+    if message is None:
+        assert [line for line in said.splitlines() if "Fake" not in line and "demonstration" not in line] == []
+    else:
+        assert f"mlx_kstt: {message}" in said
+
+
+@pytest.mark.parametrize("content", ["", '{"type": "sess'])
+def test_an_empty_journal_begins_anew_and_says_so(capsys: pytest.CaptureFixture[str], content: str) -> None:
+    Path("j").write_text(content)
+    assert mic("--resume", "j") == 0
+    assert capsys.readouterr().err.startswith("mlx_kstt: j holds nothing: it begins anew\n")
+    assert (read_past("j").words, read_past("j").seconds) == (2, 2.0)
 
 
 def test_a_recording_that_begins_with_a_resumed_journal_shares_its_clock(studio: Studio) -> None:
@@ -320,9 +425,21 @@ def test_the_first_signal_ends_the_session_properly(
 def test_the_second_signal_ends_it_at_once(capsys: pytest.CaptureFixture[str], studio: Studio) -> None:
     studio.items = [*TWO, lambda: (send()(), send()()), seconds_of(0.3)]
     assert mic("--journal", "j", "--save-audio", "a.wav", "--output", "talk.txt") == 130
-    assert capsys.readouterr().out == "100\n", "the line is ended"
+    said = capsys.readouterr()
+    assert said.out == "100\n", "the line is ended"
+    last = "mlx_kstt: ended at once: the last words were not decoded, and nothing was written to talk.txt"
+    assert said.err.splitlines()[-1] == last
     assert (len(read_journal("j")), len(soundfile.read("a.wav")[0])) == (1, 48_000)
     assert not Path("talk.txt").exists()
+
+
+def test_an_end_while_the_outputs_are_written_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_kstt.cli.kept.render", lambda *arguments: (send()(), send()()))
+    assert mic("--output", "talk.txt", "--output", "talk.srt") == 130
+    last = "mlx_kstt: ended at once: not all of talk.txt, talk.srt is written"
+    assert (capsys.readouterr().err.splitlines()[-1], os.listdir()) == (last, [])
 
 
 def test_an_ignored_signal_stays_ignored(studio: Studio) -> None:
@@ -424,6 +541,7 @@ def test_a_full_disk_costs_the_recording_and_not_the_text(capsys: pytest.Capture
         assert mic("--save-audio", "a.wav") == 1
     said = capsys.readouterr()
     assert (said.out, said.err.count("a.wav cannot be written (File too large)")) == ("100 200\n", 1)
+    assert "listening and the other files go on, and from 0:00:01 on the recording is silent" in said.err
 
 
 def test_a_source_that_breaks_leaves_what_was_heard(capsys: pytest.CaptureFixture[str], studio: Studio) -> None:
@@ -445,6 +563,35 @@ def test_every_turn_runs_the_command_also_the_last_one(studio: Studio) -> None:
 def test_a_command_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert mic("--on-turn", "false") == 1
     assert "--on-turn false failed (exit status 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_after_a_session_that_ended_by_itself_abandons_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    finish = TurnCommand.finish
+
+    def finish_and_interrupt(turns: TurnCommand) -> None:
+        watch = threading.Thread(target=send_when, args=(lambda: Path("begun").exists(), number))
+        watch.start()
+        try:
+            finish(turns)
+        finally:
+            watch.join()
+
+    monkeypatch.setattr(TurnCommand, "finish", finish_and_interrupt)
+    Path("endless.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(20)\nopen('done', 'w')")
+    before = signal.getsignal(number)
+    assert mic("--on-turn", f"{sys.executable} endless.py", "--output", "talk.txt") == 130
+    assert (Path("talk.txt").read_text(), Path("done").exists()) == ("100 200\n", False)
+    assert "failed" not in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+
+
+def send_when(is_time: Callable[[], bool], number: int) -> None:
+    while not is_time():
+        time.sleep(0.01)
+    os.kill(os.getpid(), number)
 
 
 def test_a_refresh_is_told(capsys: pytest.CaptureFixture[str], studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

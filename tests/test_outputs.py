@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from mlx_kstt.events import EndOfTurn, Gap, Pause, Word
-from mlx_kstt.outputs import Transcript
+from mlx_kstt.events import EndOfTurn, Gap, Partial, Pause, Word
+from mlx_kstt.outputs import FinalEvents, Transcript
 from mlx_kstt.subtitles import SubtitleRules
 
 TEXTS = ["Hello,", "world.", "été", "<b>", "R&D", "-->", "a-->b", "7", "«oui»", "&amp;", "WEBVTT", "NOTE", "x" * 60]
@@ -72,6 +72,31 @@ def parse_vtt(text: str) -> list[tuple[int, int, str, str]]:
         voice, body = re.fullmatch(r"(?s)(?:<v ([^<>]+)>)?([^<>]*)", payload).groups()  # type: ignore[union-attr]
         cues.append((start, end, html.unescape(voice or ""), html.unescape(body)))
     return cues
+
+
+def test_a_revised_word_takes_the_place_of_its_first_version() -> None:
+    dog, dogs, bark = Word("dog", 1.0, 1.2, 0.9), Word("dogs", 1.0, 1.4, 0.8), Word("bark", 2.0, 3.0, 1.0)
+    pause, turn = Pause(1.3, (0.9,)), EndOfTurn(1.2, "dog")
+    final = FinalEvents()
+    for events in ([dog, Partial("dog", 1.0), pause], [turn], [], [bark, dogs, Partial("b", 4.0)]):
+        final.add(events)
+    assert final.events == (dogs, pause, turn, bark)
+
+
+def test_a_word_revises_only_its_own_lane() -> None:
+    final = FinalEvents()
+    final.add([Word("a", 1.0, 2.0, 1.0, "Ann"), Word("b", 1.0, 2.0, 1.0, "Bob"), Word("c", 1.0, 2.0, 1.0)])
+    final.add([Word("B", 1.0, 2.5, 1.0, "Bob")])
+    assert [word.text for word in final.events if isinstance(word, Word)] == ["a", "B", "c"]
+
+
+def test_a_revision_is_not_searched_for() -> None:
+    """Searched for, as many as these would take minutes."""
+    final = FinalEvents()
+    final.add(Word("under", float(at), at + 0.5, 1.0) for at in range(50_000))
+    final.add(Word("understand", float(at), at + 0.5, 1.0) for at in range(50_000))
+    assert [word.start for word in final.events if isinstance(word, Word)] == list(range(50_000))
+    assert {word.text for word in final.events if isinstance(word, Word)} == {"understand"}
 
 
 def test_text_is_the_words_with_single_spaces() -> None:

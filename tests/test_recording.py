@@ -189,6 +189,19 @@ def test_a_file_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
     assert soundfile.info(path).frames == 10
 
 
+def test_a_recording_is_for_one_session_at_a_time(tmp_path: Path) -> None:
+    path, sound = tmp_path / "talk.wav", noise(200)
+    with Recording(path) as recording:
+        recording.write(sound[:100])
+        for resume in (True, False):
+            with pytest.raises(OptionError, match=r"another session writes .*talk\.wav: end that one, or name another"):
+                Recording(path, resume=resume)
+        recording.write(sound[100:])
+    with Recording(path, resume=True) as recording:
+        assert recording.samples == 200
+    assert same_bits(saved(path), to_16_bits(sound))
+
+
 def _with_a_chunk_at_the_end(data: bytes) -> bytes:
     longer = data + b"LIST\x04\x00\x00\x00INFO"
     return longer[:4] + (len(longer) - 8).to_bytes(4, "little") + longer[8:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import soundfile
 from fake_session import CountingStream, FakeMicrophone, seconds_of
 from limits import files_of_at_most
 
+import mlx_kstt
 from mlx_kstt.audio.lost import Lost
 from mlx_kstt.errors import AudioError, KsttError
 from mlx_kstt.events import EndOfTurn, Event, Gap, Partial, Pause, Word
@@ -21,6 +21,7 @@ from mlx_kstt.live.past_sessions import read_journal, read_past
 from mlx_kstt.live.recording import Recording
 from mlx_kstt.live.session import Session
 from mlx_kstt.live.status import Pauses, Status, levels_of
+from mlx_kstt.loudness import SILENCE
 
 
 class Told:
@@ -156,7 +157,43 @@ def test_a_recording_goes_on_at_the_right_time_when_there_is_space_again() -> No
     )
     assert not Session(items, CountingStream(), recording=disk, on_failure=failures.append).run()
     assert disk.samples == pytest.approx([0.1, 0, 0, 0, 0, 0, 0.4])
-    assert (failures, disk.is_closed) == (["no space"], True)
+    assert (failures, disk.is_closed) == (
+        [
+            "no space; listening and the other files go on, and from 0:00:01 on the recording is silent until there is "
+            "space again"
+        ],
+        True,
+    )
+
+
+def test_a_recording_that_fails_when_it_is_closed_says_only_why() -> None:
+    class Failing(Forgetful):
+        def close(self) -> None:
+            raise KsttError("the disk is broken")
+
+    failures: list[str] = []
+    assert not Session([seconds_of(0.1)], CountingStream(), recording=Failing(), on_failure=failures.append).run()
+    assert failures == ["the disk is broken"]
+
+
+def test_a_journal_that_fails_says_from_when_on() -> None:
+    class Failing:
+        def write(self, events: Sequence[Event]) -> None:
+            raise KsttError("no space")
+
+        def note_time(self, seconds: float) -> None: ...
+
+        def close(self, seconds: float | None) -> None:
+            raise KsttError("no space either")
+
+    failures: list[str] = []
+    session = Session(
+        [seconds_of(0.1, 4000)] * 2, CountingStream(), start=90_000, journal=Failing(), on_failure=failures.append
+    )
+    assert not session.run()
+    assert failures == [
+        "no space; listening and the other files go on, and from 1 day, 3:13:20 on the journal has nothing"
+    ]
 
 
 def test_a_source_that_fails_is_heard_out() -> None:
@@ -207,14 +244,61 @@ def test_the_status_tells_level_time_overruns_and_pause() -> None:
     items.overruns = 3
     Session(items, CountingStream(), on_status=seen.append).run()
     assert [status.time for status in seen] == [1.0, 2.0, 3.0, 4.0]
-    assert [status.levels[0] for status in seen] == pytest.approx([0.0, -20.0, -20.0, -math.inf], abs=0.01)
+    assert [status.levels[0] for status in seen] == pytest.approx([0.0, -20.0, -20.0, SILENCE], abs=0.01)
     assert [status.is_pausing for status in seen] == [True, False, True, True]
+    assert [status.has_spoken for status in seen] == [False, True, True, True]
     assert {status.overruns for status in seen} == {3}
+
+
+class Timeless:
+    """A stream that is never asked for its time, which would cost a snapshot."""
+
+    def push(self, pcm: np.ndarray) -> list[Event]:
+        return []
+
+    def skip(self, lost: Lost) -> list[Event]:
+        return []
+
+    def flush(self) -> list[Event]:
+        return []
+
+
+def test_the_session_knows_its_time_by_itself(tmp_path: Path) -> None:
+    seen: list[float] = []
+    items = [
+        seconds_of(0.1, 0.5),
+        Lost(3.0, "gone", filled=0.25),
+        seconds_of(0.1, 0.1),
+        Lost(0.5, "late", filled=0.5, lane=1),
+        np.zeros((1, 2), np.float32),
+    ]
+    path = tmp_path / "talk.jsonl"
+    journal = Journal.create(path, model="tiny")
+    session = Session(
+        items, Timeless(), start=100.0, journal=journal, on_status=lambda status: seen.append(status.time)
+    )
+    assert session.seconds == 100.0
+    assert session.run()
+    assert seen == pytest.approx([100.5, 103.25, 103.35, 103.35, 103.35 + 1 / 24_000], abs=1e-9)
+    assert session.seconds == seen[-1]
+    assert '"type": "end", "time": 103.35' in path.read_text().splitlines()[-1]
+
+
+def test_the_time_is_that_of_a_real_stream(tiny: mlx_kstt.Transcriber) -> None:
+    """Which tells it in whole milliseconds."""
+    stream = tiny.open(start=7.25)
+    times: list[tuple[float, float]] = []
+    items = [seconds_of(0.1, 0.33), Lost(12.3456, "gone", filled=0.2), seconds_of(0.1, 0.07), Lost(0.4, "gone")]
+    session = Session(items, stream, start=7.25, on_status=lambda status: times.append((status.time, stream.seconds)))
+    assert session.run()
+    assert [time for time, _ in times] == pytest.approx([time for _, time in times], abs=6e-4)
+    assert session.seconds == pytest.approx(stream.seconds, abs=6e-4)
 
 
 def test_levels_are_those_of_each_lane() -> None:
     tone = np.sin(np.arange(24_000) * 0.1).astype(np.float32)
     assert levels_of(np.stack([tone, tone / 10], 1)) == pytest.approx((-3.01, -23.01), abs=0.01)
+    assert levels_of(np.stack([tone, 0 * tone], 1)) == pytest.approx((-3.01, SILENCE), abs=0.01)
     assert levels_of(np.zeros(0, np.float32)) == ()
 
 

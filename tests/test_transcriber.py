@@ -15,7 +15,6 @@ from mlx_kstt import EndOfTurn, Pause, Word
 from mlx_kstt.checkpoints import BUNDLED, read_checkpoint
 from mlx_kstt.engine import Engine
 from mlx_kstt.mlx_thread import on_mlx_thread
-from mlx_kstt.transcriber import _collect
 from mlx_kstt.weights import load_model
 
 # isort: split
@@ -91,19 +90,6 @@ def test_a_transcript_adds_up(tiny, recordings) -> None:
     assert transcript.duration == len(recordings[0].sound()) / 24_000
     assert transcript.warning is None
     assert {type(event) for event in transcript.events} == {Word, Pause, EndOfTurn}
-
-
-def test_a_revised_word_takes_the_place_of_its_first_version() -> None:
-    dog, dogs, pause, bark = (
-        Word("dog", 1.0, 1.2, 0.9),
-        Word("dogs", 1.0, 1.4, 0.8),
-        Pause(1.3, (0.9,)),
-        Word("bark", 2, 3, 1),
-    )
-    events: list[mlx_kstt.Event] = []
-    for new in (dog, mlx_kstt.Partial("dog", 1.0), pause, dogs, bark):
-        _collect([new], events)
-    assert events == [dogs, pause, bark]
 
 
 def test_progress_tells_the_seconds_heard(tiny, recordings) -> None:

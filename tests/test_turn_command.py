@@ -46,9 +46,13 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "message"),
     [
         ("say 'hello", r"--on-turn say 'hello cannot be split into words \(no closing quotation\): close every quote"),
-        (" ", r"cannot be split into words \(it is empty\)"),
+        ("", r"--on-turn names no program: give one, or leave it out"),
+        (" ", r"--on-turn names no program: give one, or leave it out"),
+        ("'' -x", r"--on-turn names no program: give one, or leave it out"),
         ("no-such-program -x", "--on-turn no-such-program: there is no such program"),
-        ("./here", "--on-turn ./here: there is no such program"),
+        ("here", "--on-turn here: there is no such program"),
+        ("./here", r"--on-turn ./here is no program that may be run: chmod \+x makes a file one"),
+        ("./nowhere", "--on-turn ./nowhere: there is no such program"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_happens(command: str, message: str) -> None:
@@ -85,11 +89,18 @@ def test_it_runs_one_after_another_and_for_every_turn() -> None:
     assert Path("heard").read_text().split() == texts
 
 
-def test_a_failing_program_is_told_each_time() -> None:
-    assert run(script(Path("fail.py"), "raise SystemExit(3)"), "a", "b") == (
+def test_each_failure_is_told_once_and_counted_in_the_end() -> None:
+    name = os.path.basename(sys.executable)
+    failed, said = run(script(Path("fail.py"), "raise SystemExit(3 + len(input()) % 2)"), "a", "ab", "b", "bc", "c")
+    assert (failed, said) == (
         True,
-        [f"--on-turn {os.path.basename(sys.executable)} failed (exit status 3): its own messages may say why"] * 2,
+        [
+            f"--on-turn {name} failed (exit status 4): its own messages may say why",
+            f"--on-turn {name} failed (exit status 3): its own messages may say why",
+            f"--on-turn {name} failed for 5 turns in all",
+        ],
     )
+    assert len(run(script(Path("fail.py"), "raise SystemExit(3)"), "a")[1]) == 1
     killed = script(Path("killed.py"), "import os\nos.kill(os.getpid(), 9)")
     assert "failed (ended by signal 9)" in run(killed, "a")[1][0]
 
@@ -152,7 +163,11 @@ def test_an_interruption_abandons_the_program_and_what_waits(monkeypatch: pytest
         program.finish()
     watch.join()
     name = os.path.basename(sys.executable)
-    assert (said, Path("begun").exists()) == ([f"--on-turn {name} still runs: Ctrl-C abandons it"], True)
+    assert said == [
+        f"--on-turn {name} still runs: Ctrl-C abandons it",
+        f"--on-turn {name} was ended at once: 2 turn(s) did not get through it",
+    ]
+    assert Path("begun").exists()
     assert [thread.name for thread in threading.enumerate() if "on-turn" in thread.name] == []
 
 

@@ -14,20 +14,34 @@ from pathlib import Path
 
 from ..config import SAMPLE_RATE
 from ..errors import KsttError, OptionError
-from ..events import Event, Partial, Word
+from ..events import Event
+from ..live.growing_files import opened
 from ..live.journal import Journal
+from ..live.past_sessions import read_journal, read_past
 from ..live.recording import Recording
 from ..outputs import Transcript
 from .delivery import Style, complain, render, write_whole
+from .interruption import told_if_interrupted
+
+_MISSING = 0.1
+"""Seconds without sound that are worth telling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is written while the session runs, and the time (seconds) at which its clock begins."""
+    """What is written while the session runs.
+
+    Attributes:
+        recording, journal: None where none was asked for.
+        start: seconds at which the session's clock begins.
+        past: events of earlier sessions, where they go into an output. They are read before this one begins: a journal
+            that fails or goes meanwhile takes no output with it.
+    """
 
     recording: Recording | None
     journal: Journal | None
     start: float
+    past: tuple[Event, ...]
 
 
 def files_of(args: argparse.Namespace) -> list[Path]:
@@ -39,8 +53,8 @@ def check_files(args: argparse.Namespace) -> None:
     """Refuse what could not be written in the end, as far as can be told now.
 
     Raises:
-        OptionError: a file that must be new is there already, or is a folder.
-        KsttError: a folder cannot be written.
+        OptionError: a file that must be new is there already, or is a folder; or another session writes it.
+        KsttError: a folder or a file cannot be written.
     """
     for path in files_of(args):
         place = next(above for above in path.absolute().parents if above.exists())
@@ -48,9 +62,31 @@ def check_files(args: argparse.Namespace) -> None:
             raise OptionError(f"{path} is a folder: name a file")
         if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
             raise KsttError(f"nothing can be written in {place}, where {path.name} was to go: name another folder")
-    for path in (args.journal, None if args.resume else args.save_audio):
+    for path in () if args.resume else (args.journal, args.save_audio, *args.output):
         if path is not None and path.exists() and path.stat().st_size:
-            raise OptionError(f"{path} exists: name another file, or go on with it by --resume")
+            other = "--resume its session, which replaces it" if path in args.output else "go on with it by --resume"
+            raise OptionError(f"{path} exists: name another file, or {other}")
+    for path in (args.resume, args.save_audio):
+        if path is not None and path.exists():
+            opened(path, create=False).close()
+
+
+def check_resumed(args: argparse.Namespace) -> None:
+    """Say what a user who goes on with a journal may not expect.
+
+    Raises:
+        OptionError: it is none.
+        KsttError: it cannot be read.
+    """
+    past = read_past(args.resume)
+    if past.model is None:
+        complain(f"{args.resume} holds nothing: it begins anew")
+    if past.save_audio is None:
+        return
+    if args.save_audio is None:
+        complain(f"the sound is recorded no more: it went to {past.save_audio}, which --save-audio would go on with")
+    elif os.path.realpath(args.save_audio) != os.path.realpath(past.save_audio):
+        complain(f"the sound goes to {args.save_audio} from now on: until now it went to {past.save_audio}")
 
 
 def open_kept(args: argparse.Namespace, lanes: Sequence[str], channels: int) -> Kept:
@@ -60,6 +96,7 @@ def open_kept(args: argparse.Namespace, lanes: Sequence[str], channels: int) -> 
         OptionError: a file is not what it would have to be.
         KsttError: it cannot be written.
     """
+    past = tuple(read_journal(args.resume)) if args.resume is not None and args.output else ()
     recording = None
     if args.save_audio is not None:
         recording = Recording(args.save_audio, channels, resume=args.resume is not None)
@@ -67,12 +104,22 @@ def open_kept(args: argparse.Namespace, lanes: Sequence[str], channels: int) -> 
         journal = _open_journal(args, lanes, 0 if recording is None else recording.samples)
         start = 0.0 if journal is None else journal.offset
         if recording is not None:
-            recording.skip(round(start * SAMPLE_RATE) - recording.samples)
+            _catch_up(recording, start)
     except BaseException:
         if recording is not None:
             recording.close()
         raise
-    return Kept(recording, journal, start)
+    return Kept(recording, journal, start, past)
+
+
+def _catch_up(recording: Recording, start: float) -> None:
+    """Silence for what was said before and is not in it."""
+    missing = round(start * SAMPLE_RATE) - recording.samples
+    if missing >= _MISSING * SAMPLE_RATE:
+        begins = "ends before the journal" if recording.samples else "is new"
+        seconds = missing / SAMPLE_RATE
+        complain(f"{recording.path} {begins}: {seconds:.1f} s of silence are put in, so that times stay true")
+    recording.skip(missing)
 
 
 def _open_journal(args: argparse.Namespace, lanes: Sequence[str], samples: int) -> Journal | None:
@@ -87,7 +134,9 @@ def _open_journal(args: argparse.Namespace, lanes: Sequence[str], samples: int) 
 
 def write_outputs(paths: Sequence[Path], transcript: Transcript) -> bool:
     """Write the transcript in the format of each path's suffix. Returns whether all were written."""
-    return all([_is_written(path, transcript) for path in paths])
+    given_up = f"not all of {', '.join(map(str, paths))} is written"
+    with told_if_interrupted(complain, given_up):
+        return all([_is_written(path, transcript) for path in paths])
 
 
 def _is_written(path: Path, transcript: Transcript) -> bool:
@@ -97,23 +146,3 @@ def _is_written(path: Path, transcript: Transcript) -> bool:
         complain(str(error))
         return False
     return True
-
-
-class Collected:
-    """What is final, for the end: a revised word in the place of its first version.
-
-    Attributes:
-        events: in the order in which they first came.
-    """
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._places: dict[tuple[str | None, float], int] = {}
-
-    def tell(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Word):
-                place = self._places.setdefault((event.lane, event.start), len(self.events))
-                self.events[place : place + 1] = [event]
-            elif not isinstance(event, Partial):
-                self.events.append(event)

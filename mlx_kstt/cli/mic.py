@@ -2,6 +2,9 @@
 
 In: its arguments. Out: text or events on standard output, files that were asked for, and an exit status. Joins the
 microphone, the model, what is kept and what is shown; knows nothing of what is inside them.
+
+Text, jsonl and the journal have events as they come: in order within each lane. Files that are written at the end are
+ordered by time, but for jsonl, which keeps the order in which events came.
 """
 
 from __future__ import annotations
@@ -9,20 +12,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from ..checkpoints import find_checkpoint
 from ..errors import KsttError
 from ..events import Event, Gap, Refresh
 from ..live.awake import kept_awake
-from ..live.past_sessions import read_journal, read_past
 from ..live.session import Listener, Session
 from ..microphone import Microphone, microphone
 from ..options import StreamOptions, pause_head_of
-from ..outputs import Transcript
+from ..outputs import FinalEvents, Transcript
 from .delivery import complain
-from .interruption import stopped_by_signals
-from .kept import Collected, check_files, open_kept, write_outputs
+from .interruption import interrupted_by_signals, stopped_by_signals, told_if_interrupted
+from .kept import check_files, check_resumed, open_kept, write_outputs
 from .lines import exact_clock
 from .live import Display, open_display
 from .mic_inputs import Inputs, choose_inputs
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     check_files(args)
     command = None if args.on_turn is None else split_command(args.on_turn)
     if args.resume:
-        read_past(args.resume)
+        check_resumed(args)
     inputs = choose_inputs(args)
     find_checkpoint(args.model, revision=args.revision, offline=args.offline, announce=complain)  # may take minutes
     with ExitStack() as stack:
@@ -71,13 +74,13 @@ def _listen(
     pause_head_of(stt.config, StreamOptions(**options))  # before there are files
     kept = open_kept(args, inputs.lanes, mic.lanes)
     stream = stt.open(**options, lanes=inputs.lanes, start=kept.start)
-    collected = Collected() if args.output and kept.journal is None else None
-    shown = _Shown(display, mic.stop)
-    listeners: list[Listener] = [collected.tell] if collected else []
+    final, shown = FinalEvents(), _Shown(display, mic.stop)
+    listeners: list[Listener] = [final.add] if args.output else []
     listeners += [shown.tell, turns.tell] if turns else [shown.tell]
     session = Session(
         mic,
         stream,
+        start=kept.start,
         recording=kept.recording,
         journal=kept.journal,
         listeners=listeners,
@@ -86,16 +89,22 @@ def _listen(
         on_failure=complain,
     )
     with stopped_by_signals(mic.stop):
-        try:
-            whole = session.run()
-        finally:
-            shown.close()
-        if args.output:
-            events = collected.events if collected else read_journal(args.journal or args.resume)
-            whole &= write_outputs(args.output, Transcript(tuple(events), stream.seconds))
+        with told_if_interrupted(complain, _given_up(args.output)):
+            try:
+                whole = session.run()
+            finally:
+                shown.close()
+        whole &= write_outputs(args.output, Transcript((*kept.past, *final.events), session.seconds))
         if turns:
-            turns.finish()
+            with interrupted_by_signals():  # there is nothing to stop any more
+                turns.finish()
     return whole and not shown.failed
+
+
+def _given_up(outputs: Sequence[Path]) -> str:
+    """What a second Ctrl-C costs."""
+    files = f", and nothing was written to {', '.join(map(str, outputs))}" if outputs else ""
+    return f"the last words were not decoded{files}"
 
 
 class _Shown:

@@ -20,6 +20,7 @@ from .speakers import speakers
 
 _MINUTE = 60.0
 _QUEUE = (1.0, 3600.0)
+_MOST_GAIN = 1000.0
 
 
 def add_mic(parser: argparse.ArgumentParser, *, run: Callable[[argparse.Namespace], int]) -> None:
@@ -49,7 +50,13 @@ def _add_sound_options(group: argparse._ArgumentGroup) -> None:
         metavar="NAMES",
         help="left=Ann,right=Bob (or 0=Ann,1=Bob): a speaker on each channel; Ann,Bob: one for each --device",
     )
-    add("--gain", type=number, default=1.0, metavar="X", help="multiply the sound by this (default: 1)")
+    add(
+        "--gain",
+        type=number,
+        default=1.0,
+        metavar="X",
+        help=f"multiply the sound by this, above 0 and at most {_MOST_GAIN:g} (default: 1)",
+    )
     add(
         "--queue",
         type=number,
@@ -62,7 +69,12 @@ def _add_sound_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_display_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--format", choices=("txt", "jsonl"), default="txt", help="jsonl: one event per line (default: txt)")
+    add(
+        "--format",
+        choices=("txt", "jsonl"),
+        default="txt",
+        help="jsonl: one event per line, as it comes (default: txt)",
+    )
     add("--plain", action="store_true", help="plain lines on a terminal too")
     add("--timestamps", action="store_true", help="put [h:mm:ss.s] before each line")
 
@@ -87,7 +99,8 @@ def _add_keeping_options(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help=f"write the transcript at the end; its suffix is one of {', '.join(FORMATS)}; may be repeated",
+        help=f"write the transcript at the end, ordered by time (jsonl: as events came); its suffix is one of "
+        f"{', '.join(FORMATS)}; it must be new, or there is --resume; may be repeated",
     )
 
 
@@ -137,7 +150,7 @@ def _misuses(args: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     devices = len(args.device or [None])
     yield args.plain and args.format != "txt", "--plain is for the format txt only"
     yield args.timestamps and args.format != "txt", "--timestamps is for the format txt only: jsonl has all times"
-    yield args.gain == 0, "--gain 0 leaves nothing to hear"
+    yield not 0 < args.gain <= _MOST_GAIN, f"--gain must be above 0 and at most {_MOST_GAIN:g}"
     yield not _QUEUE[0] <= args.queue <= _QUEUE[1], "--queue must be {:g} to {:g} seconds".format(*_QUEUE)
     yield from _speaker_misuses(args, devices)
     files = [os.path.realpath(path) for path in files_of(args)]

@@ -23,12 +23,10 @@ from ..events import EndOfTurn, Event, Partial, Word
 from ..live.status import Status
 from .delivery import complain, printable
 from .lines import GAP, Lines
-from .status_line import status_line
+from .status_line import News, status_line
 
 _REDRAW = 0.1
 """Seconds between two redraws."""
-_NEWS = 5.0
-"""Seconds for which a sentence stays."""
 
 
 class Screen:
@@ -54,7 +52,7 @@ class Screen:
         self._finished: list[Text] = []  # to be printed for good
         self._partials: dict[str | None, Partial] = {}
         self._status: Status | None = None
-        self._news = ("", 0.0)  # and when it goes away
+        self._news = News()
         self._drawn: tuple[Text, ...] = ()
         self._failure: OSError | None = None
         self._lock = RLock()
@@ -81,17 +79,18 @@ class Screen:
     def show(self, status: Status) -> None:
         with self._lock:
             self._status = status
+            self._news.hear(status.levels)
             self._append(self._lines.pass_time(status.time))
         self._start()
 
     def news(self, message: str) -> None:
         """One sentence, in the line of status where it fits, else above it."""
         with self._lock:
-            self._news = (printable(message), self._now() + _NEWS)
+            self._news.add(message, self._now())
             fits = printable(message) in status_line(self._status, message, self._width, ascii_only=False).plain
+        self._start()  # which wraps what goes above it
         if not (fits and sys.stderr.isatty()):
             complain(message)
-        self._start()
 
     def close(self) -> None:
         """Print for good what is there, and leave the line of status."""
@@ -176,10 +175,8 @@ class Screen:
         return Text.assemble(self._row, (unfinished, "dim"))
 
     def _status_line(self) -> Text:
-        news, until = self._news
-        return status_line(
-            self._status, news if self._now() < until else "", self._width, ascii_only=self._console.options.ascii_only
-        )
+        news, is_ascii = self._news.at(self._now()), self._console.options.ascii_only
+        return status_line(self._status, news, self._width, ascii_only=is_ascii, is_mute=self._news.is_mute)
 
     def _print_finished(self) -> None:
         finished, self._finished = self._finished, []

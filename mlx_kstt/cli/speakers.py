@@ -6,10 +6,13 @@ In: what the user wrote. Out: channels and names. Knows nothing of devices and f
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TypeVar
 
 Speakers = tuple[tuple[int | None, str], ...]
 """Channel (None where none was given) and name."""
 
+_T = TypeVar("_T")
 _SIDES = {"left": 0, "right": 1}
 
 
@@ -19,10 +22,15 @@ def speakers(text: str) -> Speakers:
     channels, names = zip(*found, strict=True)
     if (None in channels) and set(channels) != {None}:
         raise argparse.ArgumentTypeError(f"{text}: name a channel for each speaker, or for none")
-    given = [at for at in channels if at is not None]
-    if len(set(names)) < len(names) or len(set(given)) < len(given):
-        raise argparse.ArgumentTypeError(f"{text}: two speakers share a name or a channel")
+    if shared := _repeated(names):
+        raise argparse.ArgumentTypeError(f"{text}: two speakers share the name {shared[0]}")
+    if shared := _repeated([at for at in channels if at is not None]):
+        raise argparse.ArgumentTypeError(f"{text}: two speakers share the channel {shared[0]}")
     return found
+
+
+def _repeated(values: Sequence[_T]) -> list[_T]:
+    return [value for value in values if values.count(value) > 1]
 
 
 def _speaker(text: str) -> tuple[int | None, str]:

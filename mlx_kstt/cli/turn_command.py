@@ -37,12 +37,17 @@ def split_command(command: str) -> tuple[str, ...]:
         OptionError: it cannot be split, is empty, or names a program that is not there.
     """
     try:
-        name, *arguments = shlex.split(command)
+        words = shlex.split(command)
     except ValueError as error:
         way_out = "close every quote, and put a backslash before those that are meant"
-        reason = str(error).lower() if command.strip() else "it is empty"
+        reason = str(error).lower()
         raise OptionError(f"--on-turn {command} cannot be split into words ({reason}): {way_out}") from error
+    name, *arguments = words or [""]
+    if not name:
+        raise OptionError("--on-turn names no program: give one, or leave it out")
     program = shutil.which(name)
+    if program is None and os.path.dirname(name) and os.path.exists(name):
+        raise OptionError(f"--on-turn {name} is no program that may be run: chmod +x makes a file one")
     if program is None:
         raise OptionError(f"--on-turn {name}: there is no such program: check its name, or give its full path")
     return (program, *arguments)
@@ -61,12 +66,14 @@ class TurnCommand:
 
     def __init__(self, command: Sequence[str], complain: Callable[[str], None]) -> None:
         self.failed = False
+        self._told: set[str] = set()
+        self._failures = 0  # runs
         self._command = tuple(command)
         self._name = os.path.basename(command[0])
         self._complain = complain
         self._waiting: deque[str] = deque()
         self._news = Condition()  # of what follows
-        self._is_late = self._is_closing = self._is_abandoned = False
+        self._is_late = self._is_closing = self._is_abandoned = self._is_running = False
         self._has_ended = Flag()
         self._process: subprocess.Popen[str] | None = None
         self._thread = Thread(target=self._work, name="mlx_kstt on-turn", daemon=True)
@@ -77,7 +84,11 @@ class TurnCommand:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Turns that still wait are abandoned, and so is a run in progress."""
-        self._abandon()
+        abandoned = self._abandon()
+        if abandoned and isinstance(error, KeyboardInterrupt):
+            self._fail(f"--on-turn {self._name} was ended at once: {abandoned} turn(s) did not get through it")
+        if self._failures > 1:
+            self._complain(f"--on-turn {self._name} failed for {self._failures} turns in all")
 
     def finish(self) -> None:
         """Run it for the turns that wait; no more are taken."""
@@ -112,8 +123,10 @@ class TurnCommand:
 
     def _next(self) -> str | None:
         with self._news:
+            self._is_running = False
             self._news.wait_for(lambda: self._waiting or self._is_closing)
-            return self._waiting.popleft() if self._waiting and not self._is_abandoned else None
+            self._is_running = bool(self._waiting) and not self._is_abandoned
+            return self._waiting.popleft() if self._is_running else None
 
     def _run(self, text: str) -> None:
         """One run, which is over when the program is; what it leaves in the background may still say something."""
@@ -128,6 +141,7 @@ class TurnCommand:
                 start_new_session=True,  # the Ctrl-C that ends the listening is not for it
             )
         except OSError as error:
+            self._failures += 1
             self._fail(f"--on-turn {self._name} cannot be run ({error.strerror}): check the program")
             return
         assert process.stdin is not None and process.stdout is not None
@@ -137,11 +151,14 @@ class TurnCommand:
         status = process.wait()
         listening.join(_PATIENCE)
         if status and not self._is_abandoned:
+            self._failures += 1
             reason = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
             self._fail(f"--on-turn {self._name} failed ({reason}): its own messages may say why")
 
-    def _abandon(self) -> None:
+    def _abandon(self) -> int:
+        """End the run in progress, if there is one. Returns how many turns this costs."""
         with self._news:
+            turns = len(self._waiting) + self._is_running
             self._is_abandoned = self._is_closing = True
             self._waiting.clear()
             self._news.notify()
@@ -151,10 +168,14 @@ class TurnCommand:
                 with suppress(OSError):
                     os.killpg(process.pid, number)
             self._has_ended.wait(_PATIENCE)
+        return turns
 
     def _fail(self, message: str) -> None:
+        """Told once: a program that fails may do so at every turn."""
         self.failed = True
-        self._complain(message)
+        if message not in self._told:
+            self._told.add(message)
+            self._complain(message)
 
 
 def _feed(stdin: IO[str], text: str) -> None:

@@ -92,7 +92,7 @@ class Journal:
             save_audio: where the sound is saved.
 
         Raises:
-            OptionError: the file exists.
+            OptionError: the file exists, or another session writes it.
             KsttError: it cannot be written.
         """
         file = opened(Path(path), create=True, append=True)
@@ -113,16 +113,20 @@ class Journal:
     ) -> Journal:
         """Go on with a journal: numbers continue, and the clock begins at the latest time that it knows.
 
+        Where a session was killed while its device was away, the clock has not counted that outage: a gap is known, and
+        written, when it is over.
+
         Args:
             path, model, lanes, save_audio: as in `create`; the file must exist.
             seconds: the length of the saved sound; the clock begins there if that is later.
 
         Raises:
-            OptionError: it is no journal, or one of a later version; the line is named.
+            OptionError: it is no journal, or one of a later version; the line is named. Or another session writes it.
             KsttError: it cannot be read or written.
         """
-        past = read_past(path)
+        read_past(path)  # which says what is wrong with it
         file = opened(Path(path), create=False, append=True)
+        past = read_past(path)  # another session may have written until now
         journal = cls(Path(path), file, past, seconds)
         journal._cut(past.size)
         return journal._begin(model, lanes, save_audio)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import KsttError, OptionError
 from ..events import EndOfTurn, Event, Gap, Refresh, Word
+from ..outputs import FinalEvents
 
 VERSION = 1
 _HEAD = b'{"type": "session", '
@@ -76,16 +77,14 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
         OptionError: it is no journal, or one of a later version; the line is named.
         KsttError: it cannot be read.
     """
-    events: list[Event] = []
-    places: dict[int, int] = {}
+    sessions = [FinalEvents()]
     for record, _ in _records(Path(path)):
-        kind = KEPT_EVENTS.get(record["type"])
-        if kind is None:
-            continue
-        event = kind(**{name: value for name, value in record.items() if name not in ("type", "number")})
-        place = places.setdefault(record["number"], len(events)) if kind is Word else len(events)
-        events[place : place + 1] = [event]
-    return events
+        if record["type"] == "session":  # its words revise none of the last one's
+            sessions.append(FinalEvents())
+        elif kind := KEPT_EVENTS.get(record["type"]):
+            fields = {name: value for name, value in record.items() if name not in ("type", "number")}
+            sessions[-1].add([kind(**fields)])
+    return [event for session in sessions for event in session.events]
 
 
 def read_past(path: str | os.PathLike[str]) -> Past:

@@ -84,7 +84,8 @@ class Recording:
             header does not announce yet.
 
     Raises:
-        OptionError: the file exists; or, with `resume`, it has other channels, or was not made by this class.
+        OptionError: the file exists; or, with `resume`, it has other channels, or was not made by this class. Or
+            another session writes it.
         KsttError: it cannot be written.
 
     Attributes:

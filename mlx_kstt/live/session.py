@@ -7,6 +7,7 @@ journal has them; status after each block. Knows nothing of devices, terminals a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,8 @@ from .status import BEHIND, Pauses, Status, levels_of
 
 _CAUGHT_UP = 0.5
 """Seconds of waiting sound from which it counts as in time again."""
+_LACKS = {"recording": "is silent until there is space again", "journal": "has nothing"}
+"""What a file that failed has from then on."""
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -32,9 +35,6 @@ class Hearing(Protocol):
     def skip(self, lost: Lost, /) -> list[Event]: ...
 
     def flush(self) -> list[Event]: ...
-
-    @property
-    def seconds(self) -> float: ...
 
 
 class Keeping(Protocol):
@@ -95,6 +95,7 @@ class Session:
     Args:
         source: blocks of sound and Lost items; may have `queued` (seconds) and `overruns`.
         stream: what hears them.
+        start: seconds that the stream's clock shows at the beginning.
         recording, journal: what is kept; closed at the end. One that fails is complained about once and does not end
             the session.
         listeners: are told all events, one after another, once the journal has them.
@@ -108,6 +109,7 @@ class Session:
         source: Iterable[np.ndarray | Lost],
         stream: Hearing,
         *,
+        start: float = 0.0,
         recording: Keeping | None = None,
         journal: Noting | None = None,
         listeners: Sequence[Listener] = (),
@@ -116,13 +118,14 @@ class Session:
         on_failure: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._source, self._stream = source, stream
-        self._recorder = None if recording is None else _Recorder(recording, lambda why: self._fail("recording", why))
+        self._start, self._samples = start, 0  # heard or lost
+        self._recorder = None if recording is None else _Recorder(recording, lambda why: self._lose("recording", why))
         self._journal = journal
         self._listeners = listeners
         self._on_status, self._on_news, self._on_failure = on_status, on_news, on_failure
         self._pauses = Pauses()
         self._levels: tuple[float, ...] = ()
-        self._is_behind = False
+        self._is_behind = self._is_closing = False
         self._failed: set[str] = set()
         self._end: float | None = None  # where the clock stopped, once the stream has told everything
 
@@ -137,10 +140,15 @@ class Session:
                 self._take(item)
                 self._show()
             self._tell(self._stream.flush())
-            self._end = self._stream.seconds
+            self._end = self.seconds
         finally:
             self._close()
         return not self._failed
+
+    @property
+    def seconds(self) -> float:
+        """Time of all that has come, on the stream's clock."""
+        return self._start + self._samples / SAMPLE_RATE
 
     def _items(self) -> Iterator[np.ndarray | Lost]:
         """All that comes; a source that fails has ended, and what it gave is heard out."""
@@ -151,13 +159,16 @@ class Session:
 
     def _take(self, item: np.ndarray | Lost) -> None:
         if isinstance(item, Lost):
+            samples = round((item.seconds - item.filled) * SAMPLE_RATE)
             if self._recorder:
-                self._recorder.skip(round((item.seconds - item.filled) * SAMPLE_RATE))
+                self._recorder.skip(samples)
+            self._samples += samples
             self._tell(self._stream.skip(item))
             return
         sound = to_16_bits(item)
         if self._recorder:
             self._recorder.take(sound)
+        self._samples += len(sound)
         self._levels = levels_of(sound)
         self._tell(self._stream.push(sound))
 
@@ -172,7 +183,7 @@ class Session:
             listener(events)
 
     def _show(self) -> None:
-        time = self._stream.seconds
+        time = self.seconds
         if journal := self._journal:
             self._note(lambda: journal.note_time(time))
         queued: float = getattr(self._source, "queued", 0.0)
@@ -182,9 +193,10 @@ class Session:
             self._on_news("decoding has caught up with real time")
         self._is_behind = queued > (_CAUGHT_UP if self._is_behind else BEHIND)
         overruns: int = getattr(self._source, "overruns", 0)
-        self._on_status(Status(time, self._levels, queued, overruns, self._pauses.is_pausing))
+        self._on_status(Status(time, self._levels, queued, overruns, self._pauses.is_pausing, self._pauses.has_spoken))
 
     def _close(self) -> None:
+        self._is_closing = True
         if self._recorder:
             self._recorder.close()
         if journal := self._journal:
@@ -194,7 +206,14 @@ class Session:
         try:
             write()
         except (KsttError, OSError) as error:
-            self._fail("journal", str(error))
+            self._lose("journal", str(error))
+
+    def _lose(self, what: str, why: str) -> None:
+        """A file fails. What that costs is said as well, but for the end, where it costs nothing more."""
+        if not self._is_closing:
+            since = timedelta(seconds=int(self.seconds))
+            why = f"{why}; listening and the other files go on, and from {since} on the {what} {_LACKS[what]}"
+        self._fail(what, why)
 
     def _fail(self, what: str, why: str) -> None:
         """Complain, once for each thing that fails: a full disk fails at every block."""

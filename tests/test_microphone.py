@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -814,3 +815,15 @@ def test_the_devices_thread_only_copies() -> None:
 def test_options_that_cannot_be(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         microphone(**options)
+
+
+def test_a_microphone_that_nobody_holds_lets_go_of_its_device() -> None:
+    """As in `for event in stt.stream(microphone())`, left early."""
+    world = World()
+    device = FakeDevice(world)
+    session = Session(world, device)
+    session.listen(0.2)
+    assert len(device.open_inputs) == 1
+    del session.mic
+    gc.collect()
+    assert device.open_inputs == []

@@ -11,6 +11,7 @@ seconds since the start.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from numbers import Integral
 
@@ -108,6 +109,7 @@ class Microphone(Iterator[np.ndarray | Lost], AsyncIterator[np.ndarray | Lost]):
         except BaseException:
             self.close()
             raise
+        weakref.finalize(self, _let_go_of, self._lines).atexit = False  # nobody may be left who could close it
         self._mixer = Mixer([line.lanes for line in self._lines])
         self.lanes = self._mixer.lanes
 
@@ -211,6 +213,11 @@ class Microphone(Iterator[np.ndarray | Lost], AsyncIterator[np.ndarray | Lost]):
     def _let_go(self) -> None:
         for line in self._lines:
             self._joins += line.close()
+
+
+def _let_go_of(lines: Sequence[Line]) -> None:
+    for line in lines:
+        line.close()
 
 
 def _checked_channels(channels: int | Sequence[int] | None) -> tuple[int, ...] | None:

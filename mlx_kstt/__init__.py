@@ -17,10 +17,11 @@ from .errors import (  # noqa: E402
     UnsupportedMachineError,
 )
 from .events import EndOfTurn, Event, Gap, Partial, Pause, Refresh, Word  # noqa: E402
+from .loading import DEFAULT_MODEL, load  # noqa: E402
 from .microphone import Microphone, microphone  # noqa: E402
 from .outputs import Transcript  # noqa: E402
 from .stream import Stream, StreamState  # noqa: E402
-from .transcriber import DEFAULT_MODEL, Transcriber, load  # noqa: E402
+from .transcriber import Transcriber  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [

@@ -22,6 +22,7 @@ from .card import model_card, read_origin
 from .checkpoints import Checkpoint, find_checkpoint, home_expanded, read_checkpoint
 from .config import SttConfig
 from .errors import CheckpointError, OptionError
+from .loading import checked_dtype, load, print_to_stderr
 from .mlx_thread import on_mlx_thread
 from .proof import Proof
 from .prove import disk_bytes, prove
@@ -29,7 +30,6 @@ from .quantization import HEAD, PAUSE_HEADS, Recipe
 from .samples import Sample, default_samples
 from .saving import SHARD_BYTES, check_target, new_folder, write_config, write_tensors
 from .search import SearchResult, search
-from .transcriber import checked_dtype, load, print_to_stderr
 from .weights import dequantized, only, read_tensors
 
 PROOF = "proof.json"

@@ -85,7 +85,7 @@ class Trials:
 
     @on_mlx_thread
     def load(self, plan: Plan) -> Transcriber:
-        """The model, quantised by a plan as `transcriber.load` would; weights that stay as they are are shared."""
+        """The model, quantised by a plan as `load` would; weights that stay as they are are shared."""
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
         model = Model(self._config)
         model.load_weights(self._tensors, strict=True)

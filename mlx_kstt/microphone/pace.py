@@ -10,6 +10,7 @@ bursts, and get lost; so only what is equally wrong second after second counts, 
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 _WINDOW = 1.0
 """Seconds awake that are looked at as one."""
@@ -61,7 +62,7 @@ class Pace:
         """What share of the samples that it names it delivers, once that is clearly wrong; then it counts afresh."""
         if len(self._lows) < (self._lows.maxlen or 0):
             return None
-        steps = [after - before for before, after in zip(self._lows, list(self._lows)[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(self._lows)]
         mean = sum(steps) / len(steps)
         if max(abs(step) for step in steps) <= _MOST:
             self._patience = _PATIENCE
